@@ -1,0 +1,219 @@
+//! What is remembered between requests: decisions by message id, albums, accepted texts, acks. All of it bounded, all of it in this
+//! process; what is forgotten costs a repeated ack or a missed duplicate, never a message.
+
+use std::sync::Arc;
+
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::sync::OnceCell;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::clock::Clock;
+use crate::protocol::{Action, Decision, RouteRequest};
+
+/// Bytes that remembered decisions may take, estimated; about 25,000 decisions.
+const REPLAY_BYTES: u64 = 18 << 20;
+/// Bytes that accepted texts may take, estimated; only a hash and the message id of each is kept.
+const TEXT_BYTES: u64 = 6 << 20;
+/// Albums and acks that are remembered.
+const SMALL_ENTRIES: u64 = 10_000;
+/// What one remembered decision takes besides its texts, measured over a million decisions (see docs/benchmarks.md).
+const DECISION_BYTES: usize = 700;
+/// What one accepted text takes besides its message id.
+const TEXT_ENTRY_BYTES: usize = 200;
+
+/// A decision that is made once, however many ask for it at the same time: the first makes it, the others wait for it, and if the first
+/// goes away before it is done the next one takes over.
+#[derive(Debug)]
+pub struct Flight<T> {
+    started_ms: u64,
+    weight: u32,
+    /// The outcome, once there is one.
+    pub outcome: OnceCell<T>,
+}
+
+/// A message text that was accepted, or is about to be.
+#[derive(Debug)]
+struct Accepted {
+    at_ms: u64,
+    message_id: Option<Box<str>>,
+}
+
+/// The memory of one router.
+#[derive(Debug)]
+pub struct Memory {
+    clock: Clock,
+    replays: Cache<u128, Arc<Flight<Arc<Decision>>>>,
+    albums: Cache<u128, Arc<Flight<Action>>>,
+    texts: Cache<u128, Arc<Accepted>>,
+    acks: Cache<u128, u64>,
+}
+
+/// What came of the attempt to be the one message with a text.
+#[derive(Debug)]
+pub enum Claim {
+    /// This message is the one; the ticket must be kept once it is accepted.
+    Won(Ticket),
+    /// Another message with this text was there before; its id, if it has one.
+    Duplicate(Option<String>),
+}
+
+/// The right to be the one message with a text. Dropped without [`Ticket::keep`], because the message was not accepted or its caller
+/// went away, it frees the text for the next message: else a retry would be taken for a duplicate and lost.
+#[derive(Debug)]
+pub struct Ticket {
+    texts: Cache<u128, Arc<Accepted>>,
+    key: u128,
+    entry: Arc<Accepted>,
+    kept: bool,
+}
+
+impl Ticket {
+    /// The message was accepted: the same text is a duplicate from now on.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.texts.entry(self.key).and_compute_with(|current| match current {
+                Some(current) if Arc::ptr_eq(current.value(), &self.entry) => Op::Remove,
+                _ => Op::Nop,
+            });
+        }
+    }
+}
+
+impl Memory {
+    /// An empty memory that counts its windows on `clock`.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        // Least recently used goes first: the default policy may refuse a new entry in favour of a popular old one, and the newest
+        // decision is the one that is redelivered.
+        let lru = EvictionPolicy::lru;
+        Self {
+            clock,
+            replays: Cache::builder()
+                .eviction_policy(lru())
+                .weigher(|_, flight: &Arc<Flight<Arc<Decision>>>| flight.weight)
+                .max_capacity(REPLAY_BYTES)
+                .build(),
+            albums: Cache::builder().eviction_policy(lru()).max_capacity(SMALL_ENTRIES).build(),
+            texts: Cache::builder()
+                .eviction_policy(lru())
+                .weigher(|_, accepted: &Arc<Accepted>| weight(TEXT_ENTRY_BYTES + accepted.message_id.as_ref().map_or(0, |id| id.len())))
+                .max_capacity(TEXT_BYTES)
+                .build(),
+            acks: Cache::builder().eviction_policy(lru()).max_capacity(SMALL_ENTRIES).build(),
+        }
+    }
+
+    /// The decision on a message id that was asked for before within the window, finished or under way.
+    #[must_use]
+    pub fn decided(&self, request: &RouteRequest, message_id: &str, window_s: u64) -> Option<Arc<Flight<Arc<Decision>>>> {
+        let flight = self.replays.get(&session_key(request, "message", message_id))?;
+        self.within(flight.started_ms, window_s).then_some(flight)
+    }
+
+    /// The one decision on a message id within the window.
+    #[must_use]
+    pub fn decision_of(&self, request: &RouteRequest, message_id: &str, window_s: u64) -> Arc<Flight<Arc<Decision>>> {
+        let key = session_key(request, "message", message_id);
+        // A command's arguments are remembered, so the text bounds what an entry can take.
+        let weight = weight(DECISION_BYTES + message_id.len() + request.message.text.len());
+        self.replays
+            .entry(key)
+            .or_insert_with_if(
+                || Arc::new(Flight { started_ms: self.clock.now_ms(), weight, outcome: OnceCell::new() }),
+                |flight| !self.within(flight.started_ms, window_s),
+            )
+            .into_value()
+    }
+
+    /// The one decision on an album within the window.
+    #[must_use]
+    pub fn album(&self, request: &RouteRequest, album_id: &str, window_s: u64) -> Arc<Flight<Action>> {
+        self.albums
+            .entry(session_key(request, "album", album_id))
+            .or_insert_with_if(
+                || Arc::new(Flight { started_ms: self.clock.now_ms(), weight: 1, outcome: OnceCell::new() }),
+                |flight| !self.within(flight.started_ms, window_s),
+            )
+            .into_value()
+    }
+
+    /// The id of the message that `identity` repeats: `Some(None)` when that message had no id.
+    #[must_use]
+    pub fn repeats(&self, request: &RouteRequest, identity: &str, window_s: u64) -> Option<Option<String>> {
+        let accepted = self.texts.get(&text_key(request, identity))?;
+        self.within(accepted.at_ms, window_s).then(|| accepted.message_id.as_deref().map(str::to_owned))
+    }
+
+    /// Tries to be the one message with this text within the window.
+    #[must_use]
+    pub fn claim(&self, request: &RouteRequest, identity: &str, window_s: u64) -> Claim {
+        let key = text_key(request, identity);
+        let entry = self.texts.entry(key).or_insert_with_if(
+            || Arc::new(Accepted { at_ms: self.clock.now_ms(), message_id: request.message.id.as_deref().map(Box::from) }),
+            |accepted| !self.within(accepted.at_ms, window_s),
+        );
+        if entry.is_fresh() {
+            Claim::Won(Ticket { texts: self.texts.clone(), key, entry: entry.into_value(), kept: false })
+        } else {
+            Claim::Duplicate(entry.into_value().message_id.as_deref().map(str::to_owned))
+        }
+    }
+
+    /// Whether an ack of this action may be shown to the session now; if so, the cool-down begins.
+    #[must_use]
+    pub fn may_ack(&self, request: &RouteRequest, action: Action, cooldown_s: u64) -> bool {
+        let now = self.clock.now_ms();
+        self.acks
+            .entry(session_key(request, "ack", action.as_str()))
+            .or_insert_with_if(|| now, |shown_ms| !self.within(*shown_ms, cooldown_s))
+            .is_fresh()
+    }
+
+    /// Whether a moment lies less than the window back; nothing does in a window of 0.
+    fn within(&self, then_ms: u64, window_s: u64) -> bool {
+        self.clock.now_ms().saturating_sub(then_ms) < window_s.saturating_mul(1_000)
+    }
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// A key of 128 bits: no two texts of a deployment's lifetime will share one by accident.
+fn hash_parts(parts: &[&str]) -> u128 {
+    let mut hasher = Xxh3::new();
+    for part in parts {
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.digest128()
+}
+
+fn session_key(request: &RouteRequest, kind: &str, id: &str) -> u128 {
+    hash_parts(&[kind, &request.session.gateway, &request.session.id, id])
+}
+
+/// Who said what to what: the same words in reply to something else are another message.
+fn text_key(request: &RouteRequest, identity: &str) -> u128 {
+    let reply = request.message.reply_to.as_ref();
+    let reply_id = reply.and_then(|reply| reply.id.as_deref());
+    let reply_text = reply.and_then(|reply| reply.text.as_deref());
+    hash_parts(&[
+        "text",
+        &request.session.gateway,
+        &request.session.id,
+        request.message.sender_id.as_deref().unwrap_or_default(),
+        reply_id.unwrap_or_default(),
+        reply_text.unwrap_or_default(),
+        identity,
+    ])
+}

@@ -1,0 +1,235 @@
+//! The classifier inside the binary: seven intents, then the action of least expected cost.
+//!
+//! A linear model over hashed marks (see [`super::features`]): every mark votes for or against each intent by a table of small integers,
+//! the votes become calibrated probabilities, and the probabilities meet the costs of the errors. `docs/builtin-model.md` is its model
+//! card; `busy-router train` makes its weights.
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::features::{self, BUCKET_BITS};
+use super::{Answer, Failure, Model, Question};
+use crate::config::ConfigError;
+use crate::guards::text::has_question_mark;
+use crate::protocol::Action;
+
+/// The trained weights.
+const EMBEDDED: &[u8] = include_bytes!("builtin.weights");
+/// The first bytes of a weights file.
+const MAGIC: &[u8; 8] = b"BSYRTRW1";
+/// Buckets of the table.
+pub const BUCKETS: usize = 1 << BUCKET_BITS;
+
+/// What the user means by a message to a busy agent; the label guide in `fixtures/README.md` says when is which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Intent {
+    /// The run shall end.
+    Stop,
+    /// The running work rests on a wrong premise.
+    Correction,
+    /// An addition to the running work.
+    Addition,
+    /// Another request.
+    New,
+    /// An answer to what was asked.
+    Answer,
+    /// Nothing that needs a reply.
+    Backchannel,
+    /// A question for progress, impatience, encouragement.
+    Ping,
+}
+
+impl Intent {
+    /// All intents, in the order of the weights.
+    pub const ALL: [Self; 7] = [Self::Stop, Self::Correction, Self::Addition, Self::New, Self::Answer, Self::Backchannel, Self::Ping];
+
+    /// The word in the tags of fixtures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Correction => "corr",
+            Self::Addition => "add",
+            Self::New => "new",
+            Self::Answer => "ans",
+            Self::Backchannel => "back",
+            Self::Ping => "ping",
+        }
+    }
+
+    /// The intent of a fixture's tag.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|intent| intent.as_str() == word)
+    }
+
+    /// What it costs to do `action` when this is meant: a lost message 4, destroyed work 3, a missed stop 2, any other error 1 (the costs
+    /// of the label guide).
+    #[must_use]
+    pub fn cost(self, action: Action) -> f32 {
+        match (self, action) {
+            (Self::Stop | Self::Correction, Action::Interrupt)
+            | (Self::Addition | Self::New | Self::Answer | Self::Ping, Action::Queue)
+            | (Self::Backchannel, Action::Ignore) => 0.0,
+            (Self::Stop, Action::Queue) => 2.0,
+            // Impatience without a question may be ignored; a question may not, and the decision never does (see `propose`).
+            (Self::Ping, Action::Ignore) | (Self::Backchannel | Self::Correction, Action::Queue) => 1.0,
+            (_, Action::Ignore) => 4.0,
+            (_, Action::Interrupt) => 3.0,
+            _ => 1.0,
+        }
+    }
+}
+
+/// The actions that the built-in model chooses from.
+const ACTIONS: [Action; 3] = [Action::Queue, Action::Interrupt, Action::Ignore];
+
+/// The classifier with its weights.
+#[derive(Clone, PartialEq)]
+pub struct Builtin {
+    /// Votes of every bucket for every intent, in steps of `scale`.
+    pub(crate) table: Vec<[i8; 7]>,
+    /// The worth of one step.
+    pub(crate) scale: f32,
+    /// Votes that every message gets.
+    pub(crate) bias: [f32; 7],
+    /// Divides the votes so that probabilities are as often right as they say; found on messages that training did not see.
+    pub(crate) temperature: f32,
+    /// Answers less sure than this are abstentions; derived from the curve that `train` prints.
+    pub(crate) threshold: f32,
+}
+
+impl std::fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builtin").field("temperature", &self.temperature).field("threshold", &self.threshold).finish_non_exhaustive()
+    }
+}
+
+impl Builtin {
+    /// The model that was compiled in.
+    ///
+    /// # Errors
+    /// Only if the embedded weights are broken, which a test rules out.
+    pub fn embedded() -> Result<Self, ConfigError> {
+        Self::from_bytes(EMBEDDED).map_err(|message| ConfigError::of_key("", format!("the embedded weights are broken: {message}")))
+    }
+
+    /// The bytes of the embedded weights, to compare a training with.
+    #[must_use]
+    pub const fn embedded_bytes() -> &'static [u8] {
+        EMBEDDED
+    }
+
+    /// Reads weights as [`Builtin::to_bytes`] writes them.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let expected = MAGIC.len() + 4 * (2 + 7 + 1) + BUCKETS * 7;
+        if bytes.len() != expected {
+            return Err(format!("{} bytes long, {expected} expected", bytes.len()));
+        }
+        let (magic, rest) = bytes.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err("not a weights file of this version".to_owned());
+        }
+        let (numbers, votes) = rest.split_at(4 * 10);
+        let mut numbers = numbers.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let mut next = || numbers.next().filter(|number| number.is_finite()).ok_or("a number that is none");
+        let (scale, temperature, threshold) = (next()?, next()?, next()?);
+        let mut bias = [0.0; 7];
+        for value in &mut bias {
+            *value = next()?;
+        }
+        let table = votes.as_chunks::<7>().0.iter().map(|votes| votes.map(|vote| vote as i8)).collect();
+        Ok(Self { table, scale, bias, temperature, threshold })
+    }
+
+    /// The weights as a file: the magic word, scale, temperature, threshold, the seven biases (little-endian `f32`), then seven signed
+    /// bytes a bucket.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for number in [self.scale, self.temperature, self.threshold].into_iter().chain(self.bias) {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.table.iter().flatten().map(|vote| *vote as u8));
+        bytes
+    }
+
+    /// The probability of every intent.
+    #[must_use]
+    pub fn probabilities(&self, question: &Question<'_>) -> [f32; 7] {
+        softmax(self.votes(&features::buckets(question)).map(|vote| vote / self.temperature))
+    }
+
+    /// The votes of some marks for every intent, before calibration.
+    pub(crate) fn votes(&self, buckets: &[u32]) -> [f32; 7] {
+        let mut sums = [0i32; 7];
+        for bucket in buckets {
+            let Some(votes) = self.table.get(*bucket as usize) else { continue };
+            for (sum, vote) in sums.iter_mut().zip(votes) {
+                *sum += i32::from(*vote);
+            }
+        }
+        // Long messages have more marks; the square root keeps their votes comparable with those of short ones.
+        let norm = self.scale / (buckets.len().max(1) as f32).sqrt();
+        let mut votes = self.bias;
+        for (vote, sum) in votes.iter_mut().zip(sums) {
+            *vote += sum as f32 * norm;
+        }
+        votes
+    }
+
+    /// The action of least expected cost.
+    #[must_use]
+    pub fn propose(&self, question: &Question<'_>) -> Answer {
+        self.decide(question, &self.probabilities(question))
+    }
+
+    /// The action of least expected cost, given the probabilities.
+    pub(crate) fn decide(&self, question: &Question<'_>, probabilities: &[f32; 7]) -> Answer {
+        let expected = |action: Action| -> f32 {
+            Intent::ALL.iter().zip(probabilities).map(|(intent, probability)| probability * intent.cost(action)).sum()
+        };
+        // What is asked or awaited, and what asks, is never ignored.
+        let may_ignore = !question.state.awaits_user()
+            && question.pending_question.is_none()
+            && !question.last_assistant_text().is_some_and(crate::guards::text::ends_in_question)
+            && !has_question_mark(question.text);
+        let mut action = Action::Queue;
+        for candidate in ACTIONS {
+            if (candidate != Action::Ignore || may_ignore) && expected(candidate) < expected(action) {
+                action = candidate;
+            }
+        }
+        // The probability that the action is right, which is what a reader takes a confidence for.
+        let confidence: f32 = Intent::ALL
+            .iter()
+            .zip(probabilities)
+            .filter(|(intent, _)| intent.cost(action) == 0.0)
+            .map(|(_, probability)| probability)
+            .sum();
+        let independent = probabilities[Intent::New as usize];
+        let suggestion = (action == Action::Queue && question.long_detachable && independent > 0.5).then_some(Action::Detach);
+        Answer { action, confidence: confidence.clamp(0.0, 1.0), abstains: confidence < self.threshold, suggestion }
+    }
+}
+
+impl Model for Builtin {
+    /// Answers at once: microseconds, whatever the deadline.
+    fn ask<'a>(&'a self, question: &'a Question<'a>, _deadline: Instant) -> BoxFuture<'a, Result<Answer, Failure>> {
+        let answer = self.propose(question);
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+/// Probabilities from votes.
+#[must_use]
+pub(crate) fn softmax(votes: [f32; 7]) -> [f32; 7] {
+    let highest = votes.iter().copied().fold(f32::MIN, f32::max);
+    // The pure Rust `exp` gives the same bits on every machine; the system's does not.
+    let powers = votes.map(|vote| libm::expf(vote - highest));
+    let sum: f32 = powers.iter().sum();
+    powers.map(|power| power / sum)
+}

@@ -1,0 +1,312 @@
+//! What the built-in model sees of a question: hashed marks of the text's letters, words and shape, of the context, and of how the two
+//! relate. Training and inference share this code, so a weight always means the same mark.
+
+use super::Question;
+use crate::guards::text::{ends_in_question, fold, has_question_mark, is_invisible};
+use crate::protocol::{BusyState, Role};
+
+/// Marks are hashed into so many buckets (as a power of two). Twice as many changed nothing measurable and would double the binary.
+pub const BUCKET_BITS: u32 = 16;
+/// Characters of a message that are looked at: what decides stands at its beginning, the rest of a paste is more of the same.
+const MAX_CHARS: usize = 480;
+/// Characters at the end of a longer message that are looked at as well: requests like to stand last.
+const TAIL_CHARS: usize = 160;
+
+/// Kinds of marks; each hashes into the same table under a salt of its own.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Salt {
+    Chars = 0x9e37_79b1,
+    Word = 0x85eb_ca77,
+    Pair = 0xc2b2_ae3d,
+    Opening = 0x27d4_eb2f,
+    Ending = 0x1656_67b1,
+    Shape = 0x7f4a_7c15,
+    Context = 0x94d0_49bb,
+    Relation = 0xbf58_476d,
+}
+
+/// The buckets of all marks of a question, each once, in a fixed order.
+#[must_use]
+pub fn buckets(question: &Question<'_>) -> Vec<u32> {
+    let mut marks = Marks { buckets: Vec::with_capacity(640) };
+    let text = fold(&shortened(question.text));
+    let words: Vec<&str> = words(&text).collect();
+    marks.characters(&text);
+    marks.words(&words);
+    let shape = Shape::of(question.text, words.len());
+    marks.shape(&shape, &words);
+    let context = Context::of(question);
+    marks.context(&context, &shape, &words);
+    marks.relation(question, &words);
+    marks.buckets.sort_unstable();
+    marks.buckets.dedup();
+    marks.buckets
+}
+
+/// The beginning and the end of a text.
+fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
+    let Some((head_end, _)) = text.char_indices().nth(MAX_CHARS) else { return text.into() };
+    let tail_start = text.char_indices().rev().nth(TAIL_CHARS - 1).map_or(0, |(start, _)| start);
+    if tail_start <= head_end {
+        return text.into();
+    }
+    format!("{} {}", &text[..head_end], &text[tail_start..]).into()
+}
+
+/// Words in the sense of letters and digits that stand together; an apostrophe inside stays ("don't").
+fn words(folded: &str) -> impl Iterator<Item = &str> {
+    folded
+        .split(|c: char| !(c.is_alphanumeric() || c == '\'' || unicode_normalization::char::is_combining_mark(c)))
+        .map(|word| word.trim_matches('\''))
+        .filter(|word| !word.is_empty())
+}
+
+struct Marks {
+    buckets: Vec<u32>,
+}
+
+impl Marks {
+    fn add(&mut self, salt: Salt, hash: u32) {
+        let mut x = hash ^ salt as u32;
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7feb_352d);
+        x ^= x >> 15;
+        x = x.wrapping_mul(0x846c_a68b);
+        x ^= x >> 16;
+        self.buckets.push(x >> (32 - BUCKET_BITS));
+    }
+
+    /// Runs of two to five characters, word borders included.
+    fn characters(&mut self, text: &str) {
+        let padded: Vec<u32> = std::iter::once(' ').chain(text.chars()).chain(std::iter::once(' ')).map(u32::from).collect();
+        for start in 0..padded.len() {
+            let mut hash = FNV_OFFSET;
+            for (length, c) in padded[start..].iter().take(5).enumerate() {
+                hash = (hash ^ c).wrapping_mul(FNV_PRIME);
+                if length >= 1 {
+                    self.add(Salt::Chars, hash.wrapping_add(length as u32));
+                }
+            }
+        }
+    }
+
+    fn words(&mut self, words: &[&str]) {
+        for word in words {
+            self.add(Salt::Word, hash(word));
+        }
+        for pair in words.windows(2) {
+            self.add(Salt::Pair, pair_hash(pair[0], pair[1]));
+        }
+        let mut opening = FNV_OFFSET;
+        for word in words.iter().take(3) {
+            opening = (opening ^ hash(word)).wrapping_mul(FNV_PRIME);
+            self.add(Salt::Opening, opening);
+        }
+        if let Some(last) = words.last() {
+            self.add(Salt::Ending, hash(last));
+        }
+    }
+
+    fn shape(&mut self, shape: &Shape, words: &[&str]) {
+        for (index, value) in shape.parts().into_iter().enumerate() {
+            self.add(Salt::Shape, small(index as u32, value));
+        }
+        let opening = words.first().map_or(0, |word| hash(word));
+        self.add(Salt::Shape, opening ^ small(100, shape.length));
+        self.add(Salt::Shape, small(101, shape.length * 2 + shape.asks));
+        self.add(Salt::Shape, small(102, shape.length * 8 + shape.sentences.min(7)));
+    }
+
+    fn context(&mut self, context: &Context, shape: &Shape, words: &[&str]) {
+        for (index, value) in context.parts().into_iter().enumerate() {
+            self.add(Salt::Context, small(index as u32, value));
+            // What is asked or awaited changes what short answers mean.
+            self.add(Salt::Context, small(50 + index as u32, value * 16 + shape.length));
+        }
+        if context.asked > 0 || context.awaits > 0 {
+            for word in words.iter().take(4) {
+                self.add(Salt::Context, hash(word) ^ small(90, context.asked * 4 + context.awaits));
+            }
+        }
+        for word in words.iter().take(6) {
+            self.add(Salt::Context, hash(word) ^ small(91, context.tool));
+        }
+    }
+
+    /// How the message speaks of the work: with its words taken out ("not ◆ but ◇"), and how many of them are the work's words.
+    fn relation(&mut self, question: &Question<'_>, message: &[&str]) {
+        let sources = [question.tool_preview, question.tool_name, question.last_assistant_text(), last_user(question), question.reply_to];
+        let mut known: Vec<u32> = Vec::with_capacity(64);
+        for source in sources.into_iter().flatten() {
+            known.extend(words(&fold(source)).filter(|word| word.chars().count() > 2).map(hash));
+        }
+        let has_context = !known.is_empty();
+        known.sort_unstable();
+        let mut shared = 0u32;
+        let mut content = 0u32;
+        let mut before = hash("^");
+        let mut twice_before = before;
+        for word in message.iter().take(60) {
+            let own = hash(word);
+            let long = word.chars().count() > 2;
+            let is_shared = long && known.binary_search(&own).is_ok();
+            content += u32::from(long);
+            shared += u32::from(is_shared);
+            if is_shared {
+                self.add(Salt::Relation, before ^ 1);
+                self.add(Salt::Relation, pair_mix(twice_before, before) ^ 2);
+            }
+            twice_before = before;
+            before = if is_shared { hash("◆") } else { own };
+            if twice_before == hash("◆") {
+                self.add(Salt::Relation, own ^ 3);
+            }
+        }
+        if has_context && content > 0 {
+            self.add(Salt::Relation, small(10, (shared * 4).div_ceil(content)));
+            self.add(Salt::Relation, small(11, shared.min(5)));
+            let opening = message.first().map_or(0, |word| hash(word));
+            self.add(Salt::Relation, opening ^ small(12, shared.min(2)));
+        }
+    }
+}
+
+/// What a text looks like from afar.
+struct Shape {
+    length: u32,
+    sentences: u32,
+    lines: u32,
+    asks: u32,
+    ends_asking: u32,
+    shouts: u32,
+    exclaims: u32,
+    digits: u32,
+    code: u32,
+    link: u32,
+    quote: u32,
+    ellipsis: u32,
+}
+
+impl Shape {
+    fn of(text: &str, words: usize) -> Self {
+        let text = text.trim();
+        let chars = text.chars().filter(|c| !is_invisible(*c)).count();
+        let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+        let capitals = text.chars().filter(|c| c.is_uppercase()).count();
+        let count = |signs: &[char]| text.chars().filter(|c| signs.contains(c)).count() as u32;
+        Self {
+            // Words where there are spaces, else characters: 0, 1, 2, 3, 4-5, 6-8, 9-12, …
+            length: log_bucket(words.max(chars / 6)),
+            sentences: count(&['.', '!', '?', '。', '？', '！', '।', '؟', '\n', ';']).min(9),
+            lines: (text.lines().count() as u32).min(6),
+            asks: u32::from(has_question_mark(text)),
+            ends_asking: u32::from(ends_in_question(text)),
+            shouts: u32::from(letters >= 4 && capitals * 2 > letters),
+            exclaims: count(&['!', '！']).min(3),
+            digits: u32::from(text.chars().any(char::is_numeric)),
+            code: u32::from(text.contains('`') || text.contains("()") || text.contains("::") || text.contains('{') || text.contains('_')),
+            link: u32::from(text.contains("://")),
+            quote: u32::from(text.contains(['"', '“', '«', '「', '„'])),
+            ellipsis: u32::from(text.contains("...") || text.contains('…')),
+        }
+    }
+
+    fn parts(&self) -> [u32; 12] {
+        [
+            self.length, self.sentences, self.lines, self.asks, self.ends_asking, self.shouts, self.exclaims, self.digits, self.code, self.link,
+            self.quote, self.ellipsis,
+        ]
+    }
+}
+
+/// What the agent is doing, in a few numbers.
+struct Context {
+    asked: u32,
+    awaits: u32,
+    tool: u32,
+    shared: u32,
+    addressed: u32,
+    replies: u32,
+}
+
+impl Context {
+    fn of(question: &Question<'_>) -> Self {
+        Self {
+            asked: u32::from(question.last_assistant_text().is_some_and(ends_in_question)),
+            awaits: match question.state {
+                BusyState::AwaitingAnswer => 2,
+                BusyState::AwaitingApproval => 3,
+                _ => u32::from(question.pending_question.is_some()),
+            },
+            tool: question.tool_name.map_or(0, tool_kind),
+            shared: u32::from(question.chat.is_shared()),
+            addressed: match question.addressed {
+                None => 0,
+                Some(false) => 1,
+                Some(true) => 2,
+            },
+            replies: u32::from(question.reply_to.is_some()),
+        }
+    }
+
+    fn parts(&self) -> [u32; 6] {
+        [self.asked, self.awaits, self.tool, self.shared, self.addressed, self.replies]
+    }
+}
+
+/// Tools by what an interrupt would mean for them, told from the words that gateways use in tool names.
+fn tool_kind(name: &str) -> u32 {
+    let name = name.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    if has(&["send", "mail", "post", "message", "publish", "tweet", "notify", "call"]) {
+        2
+    } else if has(&["write", "edit", "patch", "create", "draft", "update", "delete", "apply", "doc", "slide", "sheet"]) {
+        3
+    } else if has(&["exec", "bash", "shell", "terminal", "run", "command", "python", "deploy", "build", "test", "code"]) {
+        4
+    } else if has(&["read", "search", "fetch", "browse", "web", "grep", "list", "find", "query", "calendar", "weather"]) {
+        5
+    } else {
+        1
+    }
+}
+
+fn last_user<'a>(question: &Question<'a>) -> Option<&'a str> {
+    question.history.iter().rev().find(|(role, _)| *role == Role::User).map(|(_, text)| *text)
+}
+
+/// 0, 1, 2, 3, then doubling in half steps.
+fn log_bucket(n: usize) -> u32 {
+    match n {
+        0..=3 => n as u32,
+        4..=5 => 4,
+        6..=8 => 5,
+        9..=12 => 6,
+        13..=18 => 7,
+        19..=28 => 8,
+        29..=45 => 9,
+        46..=80 => 10,
+        _ => 11,
+    }
+}
+
+const FNV_OFFSET: u32 = 0x811c_9dc5;
+const FNV_PRIME: u32 = 0x0100_0193;
+
+/// FNV-1a: small, stable across builds and machines, and mixed once more before it becomes a bucket.
+fn hash(word: &str) -> u32 {
+    word.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME))
+}
+
+fn pair_hash(first: &str, second: &str) -> u32 {
+    pair_mix(hash(first), hash(second))
+}
+
+fn pair_mix(first: u32, second: u32) -> u32 {
+    first.rotate_left(13).wrapping_mul(FNV_PRIME) ^ second
+}
+
+fn small(kind: u32, value: u32) -> u32 {
+    (kind << 16 | value).wrapping_mul(0x9e37_79b9)
+}

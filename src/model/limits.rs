@@ -1,0 +1,5 @@
+//! stub
+/// x
+#[derive(Debug,Clone,Copy)]
+pub enum BreakerState { /// x
+ Closed }

@@ -1,0 +1,5 @@
+//! stub
+use serde::{Deserialize, Serialize};
+/// x
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Script {}

@@ -1,0 +1,2 @@
+//! Replay
+pub mod fixture;
