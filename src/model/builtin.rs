@@ -7,7 +7,7 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::features::{self, BUCKET_BITS};
+use super::features::{self, BUCKET_BITS, Marks};
 use super::{Answer, Failure, Model, Question};
 use crate::config::ConfigError;
 use crate::guards::text::has_question_mark;
@@ -88,7 +88,7 @@ const ACTIONS: [Action; 3] = [Action::Queue, Action::Interrupt, Action::Ignore];
 #[derive(Clone, PartialEq)]
 pub struct Builtin {
     /// Votes of every bucket for every intent, in steps of `scale`.
-    pub(crate) table: Vec<[i8; 7]>,
+    pub table: Vec<[i8; 7]>,
     /// The worth of one step.
     pub(crate) scale: f32,
     /// Votes that every message gets.
@@ -160,23 +160,25 @@ impl Builtin {
     /// The probability of every intent.
     #[must_use]
     pub fn probabilities(&self, question: &Question<'_>) -> [f32; 7] {
-        softmax(self.votes(&features::buckets(question)).map(|vote| vote / self.temperature))
+        softmax(self.votes(&features::marks(question)).map(|vote| vote / self.temperature))
     }
 
     /// The votes of some marks for every intent, before calibration.
-    pub(crate) fn votes(&self, buckets: &[u32]) -> [f32; 7] {
-        let mut sums = [0i32; 7];
-        for bucket in buckets {
-            let Some(votes) = self.table.get(*bucket as usize) else { continue };
-            for (sum, vote) in sums.iter_mut().zip(votes) {
-                *sum += i32::from(*vote);
-            }
-        }
-        // Long messages have more marks; the square root keeps their votes comparable with those of short ones.
-        let norm = self.scale / (buckets.len().max(1) as f32).sqrt();
+    pub(crate) fn votes(&self, marks: &Marks) -> [f32; 7] {
         let mut votes = self.bias;
-        for (vote, sum) in votes.iter_mut().zip(sums) {
-            *vote += sum as f32 * norm;
+        for group in marks.groups() {
+            let mut sums = [0i32; 7];
+            for bucket in group {
+                let Some(row) = self.table.get(*bucket as usize) else { continue };
+                for (sum, vote) in sums.iter_mut().zip(row) {
+                    *sum += i32::from(*vote);
+                }
+            }
+            // Long messages have more marks; the square root keeps their votes comparable with those of short ones.
+            let norm = self.scale / (group.len().max(1) as f32).sqrt();
+            for (vote, sum) in votes.iter_mut().zip(sums) {
+                *vote += sum as f32 * norm;
+            }
         }
         votes
     }
@@ -226,7 +228,7 @@ impl Model for Builtin {
 
 /// Probabilities from votes.
 #[must_use]
-pub(crate) fn softmax(votes: [f32; 7]) -> [f32; 7] {
+pub fn softmax(votes: [f32; 7]) -> [f32; 7] {
     let highest = votes.iter().copied().fold(f32::MIN, f32::max);
     // The pure Rust `exp` gives the same bits on every machine; the system's does not.
     let powers = votes.map(|vote| libm::expf(vote - highest));

@@ -26,22 +26,61 @@ enum Salt {
     Relation = 0xbf58_476d,
 }
 
-/// The buckets of all marks of a question, each once, in a fixed order.
+/// Groups of marks that are weighed on their own: else the few hundred letter runs of a message would drown its dozen words.
+pub const GROUPS: usize = 5;
+
+/// The marks of a question: buckets in groups, each bucket once a group, in a fixed order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    buckets: Vec<u32>,
+    ends: [usize; GROUPS],
+}
+
+impl Marks {
+    /// The buckets group by group.
+    pub fn groups(&self) -> impl Iterator<Item = &[u32]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let group = &self.buckets[start..*end];
+            start = *end;
+            group
+        })
+    }
+
+    fn close(&mut self, group: usize) {
+        let start = if group == 0 { 0 } else { self.ends[group - 1] };
+        self.buckets[start..].sort_unstable();
+        let mut kept = start;
+        for index in start..self.buckets.len() {
+            if kept == start || self.buckets[index] != self.buckets[kept - 1] {
+                self.buckets[kept] = self.buckets[index];
+                kept += 1;
+            }
+        }
+        self.buckets.truncate(kept);
+        self.ends[group] = kept;
+    }
+}
+
+/// The marks of a question.
 #[must_use]
-pub fn buckets(question: &Question<'_>) -> Vec<u32> {
-    let mut marks = Marks { buckets: Vec::with_capacity(640) };
+pub fn marks(question: &Question<'_>) -> Marks {
+    let mut marks = Marks { buckets: Vec::with_capacity(1024), ends: [0; GROUPS] };
     let text = fold(&shortened(question.text));
     let words: Vec<&str> = words(&text).collect();
     marks.characters(&text);
+    marks.close(0);
     marks.words(&words);
+    marks.close(1);
     let shape = Shape::of(question.text, words.len());
     marks.shape(&shape, &words);
+    marks.close(2);
     let context = Context::of(question);
     marks.context(&context, &shape, &words);
+    marks.close(3);
     marks.relation(question, &words);
-    marks.buckets.sort_unstable();
-    marks.buckets.dedup();
-    marks.buckets
+    marks.close(4);
+    marks
 }
 
 /// The beginning and the end of a text.
@@ -60,10 +99,6 @@ fn words(folded: &str) -> impl Iterator<Item = &str> {
         .split(|c: char| !(c.is_alphanumeric() || c == '\'' || unicode_normalization::char::is_combining_mark(c)))
         .map(|word| word.trim_matches('\''))
         .filter(|word| !word.is_empty())
-}
-
-struct Marks {
-    buckets: Vec<u32>,
 }
 
 impl Marks {

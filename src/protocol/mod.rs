@@ -6,6 +6,7 @@
 pub mod decision;
 pub mod problem;
 pub mod route;
+pub mod tasks;
 pub mod vocabulary;
 
 use serde::{Deserialize, Deserializer};
@@ -14,6 +15,10 @@ pub use decision::{Ack, Command, Decision, Latency, ShadowDecision};
 pub use problem::{FieldError, Problem};
 pub use route::{
     Busy, Evidence, HistoryEntry, Media, Message, ReplyTo, RouteRequest, Session, Tool,
+};
+pub use tasks::{
+    CompletionRequest, CompletionResponse, CompletionRule, Delivery, FinishedTask, Marker, Notify, Origin, Parent, StatusRequest,
+    StatusResponse, StatusRule, TaskEvidence, TaskKind, TaskStatus, Telemetry,
 };
 pub use vocabulary::{
     Action, BusyState, Capability, ChatKind, DecidedBy, DefaultAction, EvidenceSource, Lane, MediaKind, Mode, Role, Rule,

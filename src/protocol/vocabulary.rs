@@ -50,6 +50,8 @@ macro_rules! vocabulary {
     };
 }
 
+pub(crate) use vocabulary;
+
 vocabulary! {
     /// What the gateway shall do with the message.
     Action {
