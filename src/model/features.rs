@@ -6,7 +6,7 @@ use crate::guards::text::{ends_in_question, fold, has_question_mark, is_invisibl
 use crate::protocol::{BusyState, Role};
 
 /// Marks are hashed into so many buckets (as a power of two). Twice as many changed nothing measurable and would double the binary.
-pub const BUCKET_BITS: u32 = 16;
+pub const BUCKET_BITS: u32 = 17;
 /// Characters of a message that are looked at: what decides stands at its beginning, the rest of a paste is more of the same.
 const MAX_CHARS: usize = 480;
 /// Characters at the end of a longer message that are looked at as well: requests like to stand last.

@@ -15,7 +15,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Client, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
 use super::answer::{self, LABELS};
 use super::limits::{BreakerState, Limits};
@@ -219,34 +219,12 @@ async fn read_body(mut response: Response) -> Result<Bytes, Failure> {
 }
 
 fn client(settings: &config::Model, base_url: &Url) -> Result<Client, ConfigError> {
-    // An error says that one is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
+    crate::client::builder(base_url)
         .pool_max_idle_per_host(settings.max_concurrency)
         // The deadline ends a call, but a connection may go on being made for the next one: this ends that.
-        .connect_timeout(Duration::from_millis(settings.timeout_ms));
-    if is_loopback(base_url) {
-        builder = builder.no_proxy();
-    }
-    if base_url.scheme() == "http" {
-        // The system's certificates would cost time and memory, and fail where there are none, for nothing.
-        builder = builder.tls_certs_only([]);
-    }
-    builder
+        .connect_timeout(Duration::from_millis(settings.timeout_ms))
         .build()
         .map_err(|error| ConfigError::of_key("model.base_url", format!("no client can be made: {}", innermost(&error))))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 /// `base_url` with `/chat/completions` after its path; a query, such as an API version, stays.
@@ -680,7 +658,7 @@ mod tests {
 
     #[test]
     fn loopback_is_known_in_every_form() {
-        let is_local = |url: &str| is_loopback(&Url::parse(url).expect("a URL"));
+        let is_local = |url: &str| crate::client::is_loopback(&Url::parse(url).expect("a URL"));
         for url in ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:80", "http://localhost/v1", "https://a.localhost"] {
             assert!(is_local(url), "{url}");
         }

@@ -270,10 +270,10 @@ impl Files<'_> {
             let Line { context, answer } = serde_json::from_str(line).map_err(|error| at(&error))?;
             let answer = answer.to_string();
             let action = answer::parse(&answer, 0.0).map_err(|error| at(&error))?.action;
-            let mut text = b"input: ".to_vec();
+            let mut text = Vec::new();
             context.write(&mut text).map_err(|error| at(&error))?;
             let text = String::from_utf8(text).map_err(|error| at(&error))?;
-            Ok(Example { action, text: format!("{text}\nanswer: {answer}") })
+            Ok(Example { action, text: format!("{text}\n{answer}") })
         });
         read.collect::<Result<_, String>>().map_err(|message| self.error(name, message))
     }
@@ -354,7 +354,7 @@ mod tests {
             }
             assert!(!some.contains("- ask:"));
             for label in ["interrupt", "queue", "ignore"] {
-                assert!(some.contains(&format!("answer: {{\"action\":\"{label}\"")), "an example of {label}");
+                assert!(some.contains(&format!("\n{{\"action\":\"{label}\"")), "an example of {label}");
             }
             for placeholder in ["{labels}", "{examples}", "{format}"] {
                 assert!(!all.contains(placeholder), "{placeholder}");

@@ -134,6 +134,7 @@ vocabulary! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "`vocabulary!` takes no attributes on its words")]
 impl Default for Notify {
     fn default() -> Self {
         Self::Done
@@ -383,7 +384,7 @@ mod tests {
     fn null_means_left_out_and_unknown_fields_are_ignored() {
         let status: StatusRequest = serde_json::from_value(json!({
             "task_id": "t", "session_id": null, "new": 1,
-            "evidence": [{"source": "session", "status": "a word of tomorrow", "age_ms": null, "has_output": null, "open_todos": null,
+            "evidence": [{"source": "session", "status": "tomorrow's", "age_ms": null, "has_output": null, "open_todos": null,
                 "seen_busy": null, "absent_polls": null, "verified_missing": null, "host_age_ms": null, "new": {}}]
         }))
         .expect("a valid request");
@@ -392,7 +393,8 @@ mod tests {
 
         let request = completion(json!({
             "task": {"id": "t", "status": "?", "outcome": null, "summary": null, "run_id": null, "kind": "other", "depth": null},
-            "origin": {"chat": "direct", "session_id": null, "deliverable": null}, "parent": null, "notify": null, "max_depth": null
+            "origin": {"chat": "direct", "session_id": null, "deliverable": null},
+            "parent": null, "notify": null, "max_depth": null
         }));
         assert_eq!(request.notify, Notify::Done);
         assert!(request.violations().is_empty());

@@ -1,7 +1,7 @@
 //! `POST /v1/tasks/completion`: who hears that a background task is done.
 //!
-//! Two things must not happen: that nobody hears of it, and that somebody hears of it twice. [`TABLE`] says where a result goes, one row a
-//! rule; a delivery is claimed before it is answered, so of any number of equal reports exactly one delivers.
+//! Two things must not happen: that nobody hears of it, and that somebody hears of it twice. [`TABLE`] says where a result goes,
+//! one row a rule; a delivery is claimed before it is answered, so of any number of equal reports exactly one delivers.
 
 use super::memory::TaskMemory;
 use super::words;
@@ -11,7 +11,7 @@ use crate::protocol::{
     TaskStatus, Telemetry,
 };
 
-/// What stands in an idempotency key where the request names no outcome, as in OpenClaw's keys.
+/// What stands in an idempotency key where the request names no outcome, as in the keys of `OpenClaw`.
 const NO_OUTCOME: &str = "default";
 /// How much of the outcome a marker shows, in characters: a long one must not push the task's id out.
 const MAX_OUTCOME_CHARS: usize = 32;
@@ -30,7 +30,8 @@ struct Case<'a> {
 
 type Row = (CompletionRule, fn(&Case<'_>) -> Option<Delivery>);
 
-/// The rules in the order in which they are tried. The last two leave nothing open: without a parent the origin can be told, or not.
+/// The rules in the order in which they are tried. The last two leave nothing open: without a parent the origin can be told, or
+/// not.
 const TABLE: [Row; 7] = [
     (CompletionRule::Silent, silent),
     (CompletionRule::NotTerminal, not_terminal),
@@ -43,7 +44,9 @@ const TABLE: [Row; 7] = [
 
 /// Decides who hears of a task, and claims the delivery if there is one.
 ///
-/// `steer_allowed` says whether the operator lets a result be injected into the parent's running turn (`[actions] steer = "execute"`).
+/// `steer_allowed` says whether the operator lets a result be injected into the parent's running turn (`[actions] steer =
+/// "execute"`).
+#[must_use]
 pub fn decide(request: &CompletionRequest, memory: &TaskMemory, steer_allowed: bool) -> CompletionResponse {
     let status = words::read(&request.task.status, EvidenceSource::Task).status();
     let name = name(request, status);
@@ -101,6 +104,7 @@ fn undeliverable(case: &Case<'_>) -> Option<Delivery> {
 }
 
 /// 6. No parent: the origin is told directly, in groups too, so that the result is not lost.
+#[expect(clippy::unnecessary_wraps, reason = "a row of the table like the others")]
 fn parent_missing(_: &Case<'_>) -> Option<Delivery> {
     Some(Delivery::Marker)
 }
@@ -110,8 +114,8 @@ fn parent(request: &CompletionRequest) -> Option<&Parent> {
     request.parent.as_ref().filter(|parent| parent.exists != Some(false))
 }
 
-/// What the parent does. Idle where the gateway does not say: a turn too many waits its time, a result in an idle session's queue lies there
-/// unread.
+/// What the parent does. Idle where the gateway does not say: a turn too many waits its time, a result in an idle session's queue
+/// lies there unread.
 fn parent_state(parent: &Parent) -> BusyState {
     parent.busy.unwrap_or(BusyState::Idle)
 }
@@ -146,8 +150,8 @@ fn outcome(request: &CompletionRequest) -> Option<&str> {
     request.task.outcome.as_deref().map(str::trim).filter(|outcome| !outcome.is_empty())
 }
 
-/// What makes a completion the same as another: task, status and outcome; of a scheduled job also the run, because its id may name the
-/// job, which ends the same way every night.
+/// What makes a completion the same as another: task, status and outcome; of a scheduled job also the run, because its id may
+/// name the job, which ends the same way every night.
 fn name(request: &CompletionRequest, status: TaskStatus) -> Vec<&str> {
     let mut name = vec![request.task.id.as_str(), status.as_str(), outcome(request).unwrap_or(NO_OUTCOME)];
     if request.task.kind == TaskKind::Cron {
@@ -187,20 +191,19 @@ fn telemetry(case: &Case<'_>, rule: CompletionRule, delivery: Delivery) -> Telem
         CompletionRule::NotTerminal => format!("{about}, which is no end; its caller wants to hear of ends only"),
         CompletionRule::AlreadyDelivered => format!("{about}; this was delivered before"),
         CompletionRule::DepthExceeded if unheard => {
-            format!(
-                "{about} at depth {depth}, over max_depth {max_depth}, and the origin cannot be delivered to; report it again when it can"
-            )
+            format!("{about} at depth {depth}, over max_depth {max_depth}, and the origin cannot be delivered to; report again")
         }
         CompletionRule::DepthExceeded => {
             format!("{about} at depth {depth}, over max_depth {max_depth}; the origin is told directly")
         }
         CompletionRule::Handoff => format!("{about}; its parent takes it over ({delivery})"),
         CompletionRule::Undeliverable => {
-            format!("{about}; it has no parent and the origin cannot be delivered to; report it again when it can")
+            format!("{about}; it has no parent, and the origin cannot be delivered to; report again")
         }
         CompletionRule::ParentMissing => format!("{about}; it has no parent, so the origin is told directly"),
     };
-    // Kept here where nobody else will: not what was asked to be silent, not what somebody got before, not a mere step on the way.
+    // Kept here where nobody else will: not what was asked to be silent, not what somebody got before, not a mere step on the
+    // way.
     let over = status.is_terminal() || status == TaskStatus::Unknown;
     let kept = unheard && over && !matches!(rule, CompletionRule::Silent | CompletionRule::AlreadyDelivered);
     Telemetry {
@@ -224,7 +227,8 @@ fn marker_text(request: &CompletionRequest, status: TaskStatus) -> String {
     let room = MAX_MARKER_CHARS - before.len() - between.len() - ended.chars().count();
     let mut text = format!("{before}{}{between}{ended}", cut(&one_line(&request.task.id), room));
     let room = MAX_MARKER_CHARS - text.chars().count();
-    let summary = request.task.summary.as_deref().map(one_line).filter(|summary| !summary.is_empty() && room >= MIN_SUMMARY_CHARS);
+    let summary =
+        request.task.summary.as_deref().map(one_line).filter(|summary| !summary.is_empty() && room >= MIN_SUMMARY_CHARS);
     if let Some(summary) = summary {
         text.push_str(". ");
         text.push_str(&summary);
@@ -461,7 +465,7 @@ mod tests {
     #[test]
     fn a_parent_that_is_gone_is_no_parent() {
         let gone = ("/parent", json!({"session_id": "p", "exists": false, "busy": "idle"}));
-        let answer = fresh(&[gone.clone()]);
+        let answer = fresh(std::slice::from_ref(&gone));
         assert_eq!((answer.rule, answer.requires_handoff, answer.wake), (CompletionRule::ParentMissing, false, false));
         assert_eq!(fresh(&[gone, ("/origin/deliverable", json!(false))]).rule, CompletionRule::Undeliverable);
         let there = ("/parent", json!({"session_id": "p", "exists": true}));

@@ -1,7 +1,7 @@
 //! What is remembered of tasks: the first terminal status of each, and which completions were delivered.
 //!
-//! Both are firsts that stay: whoever comes first writes, everybody later reads. Memory is bounded; when it is full the entry that
-//! was asked for longest ago goes.
+//! Both are firsts that stay: whoever comes first writes, everybody later reads. Memory is bounded; when it is full the entry
+//! that was asked for longest ago goes.
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -47,7 +47,9 @@ impl TaskMemory {
         self.ended.get(&Scope::new(&[task_id], session_id))
     }
 
-    /// Remembers how the task ended, unless that is known already; returns what is remembered now, and whether this call wrote it.
+    /// Remembers how the task ended, unless that is known already; returns what is remembered now, and whether this call wrote
+    /// it.
+    #[must_use]
     pub fn end(&self, task_id: &str, session_id: Option<&str>, ended: Ended) -> (Ended, bool) {
         self.ended.put(&Scope::new(&[task_id], session_id), ended)
     }
@@ -59,6 +61,7 @@ impl TaskMemory {
     }
 
     /// Claims the delivery of this completion: true for exactly one of any number of callers.
+    #[must_use]
     pub fn claim(&self, completion: &[&str], session_id: Option<&str>) -> bool {
         self.delivered.put(&Scope::new(completion, session_id), ()).1
     }
@@ -66,9 +69,9 @@ impl TaskMemory {
 
 /// A name, and the session that it belongs to where the caller said so.
 ///
-/// Ids of tasks are unique in some systems and unique within a session in others. So a name that is known with a session holds for that
-/// session and for callers that name none, and a name that is known without a session holds for all: two sessions' tasks do not mix,
-/// and leaving the session out once brings nothing back to life.
+/// Ids of tasks are unique in some systems and unique within a session in others. So a name that is known with a session holds
+/// for that session and for callers that name none, and a name that is known without a session holds for all: two sessions' tasks
+/// do not mix, and leaving the session out once brings nothing back to life.
 #[derive(Clone, Copy, Debug)]
 struct Scope {
     /// Key of the name alone.
@@ -113,8 +116,8 @@ impl<V> First<V> {
 
 /// Values by scope, of which the first stays.
 ///
-/// The first caller of a name takes the name's own entry, with or without a session; only callers of other sessions get entries of their own.
-/// Each step is one atomic insertion, so no two callers for whom the same entry holds are both the first.
+/// The first caller of a name takes the name's own entry, with or without a session; only callers of other sessions get entries
+/// of their own. Each step is one atomic insertion, so no two callers for whom the same entry holds are both the first.
 #[derive(Debug)]
 struct Firsts<V: Clone + Send + Sync + 'static> {
     cache: Cache<u128, First<V>>,
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn sessions_do_not_mix() {
         let memory = TaskMemory::default();
-        memory.end("t", Some("a"), COMPLETED);
+        assert!(memory.end("t", Some("a"), COMPLETED).1);
         assert_eq!(memory.ended("t", Some("b")), None);
         assert_eq!(memory.end("t", Some("b"), FAILED), (FAILED, true));
         assert_eq!(memory.ended("t", Some("a")), Some(COMPLETED));
@@ -172,12 +175,12 @@ mod tests {
     #[test]
     fn leaving_the_session_out_brings_nothing_back_to_life() {
         let memory = TaskMemory::default();
-        memory.end("known with a session", Some("a"), COMPLETED);
+        assert!(memory.end("known with a session", Some("a"), COMPLETED).1);
         assert_eq!(memory.ended("known with a session", None), Some(COMPLETED));
         assert_eq!(memory.end("known with a session", None, FAILED), (COMPLETED, false));
         assert_eq!(memory.ended("known with a session", Some("b")), None, "a caller without a session changes nothing");
 
-        memory.end("known without", None, FAILED);
+        assert!(memory.end("known without", None, FAILED).1);
         assert_eq!(memory.ended("known without", Some("a")), Some(FAILED));
         assert_eq!(memory.end("known without", Some("b"), COMPLETED), (FAILED, false));
     }
@@ -215,7 +218,7 @@ mod tests {
     fn memory_is_bounded_and_forgets_the_oldest() {
         let memory = TaskMemory::new(100);
         for task in 0..10_000 {
-            memory.end(&format!("t{task}"), Some("s"), COMPLETED);
+            assert!(memory.end(&format!("t{task}"), Some("s"), COMPLETED).1);
         }
         memory.ended.cache.run_pending_tasks();
         assert!(memory.ended.cache.entry_count() <= 100);

@@ -1,7 +1,7 @@
 //! Background work told truthfully: two decision tables and what they remember.
 //!
-//! [`status`] says what state a task is really in, [`completion`] who hears that it is done. Both are pure but for a [`TaskMemory`], and
-//! ask no model.
+//! [`status`] says what state a task is really in, [`completion`] who hears that it is done. Both are pure but for a
+//! [`TaskMemory`], and ask no model.
 
 pub mod completion;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! `POST /v1/tasks/status`: what state a background task is really in.
 //!
-//! Sources lie in different ways: a registry goes on saying "running" after the session has ended, a status map forgets idle sessions,
-//! a restarted host leaves runs unfinished. [`TABLE`] says whom to believe, one row a rule.
+//! Sources lie in different ways: a registry goes on saying "running" after the session has ended, a status map forgets idle
+//! sessions, a restarted host leaves runs unfinished. [`TABLE`] says whom to believe, one row a rule.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,8 @@ use super::memory::{Ended, TaskMemory};
 use super::words::{self, Reading};
 use crate::protocol::{Evidence, EvidenceSource, StatusRequest, StatusResponse, StatusRule, TaskEvidence, TaskStatus};
 
-/// Todos left open: this long idle before it is believed, in milliseconds. opencode was seen to go on by itself after two seconds.
+/// Todos left open: this long idle before it is believed, in milliseconds. opencode was seen to go on by itself after two
+/// seconds.
 const SETTLED_MS: u64 = 10_000;
 /// This many polls in a row must miss a session before it can count as lost.
 const LOST_POLLS: u64 = 3;
@@ -133,6 +134,7 @@ pub fn judge(facts: &[Fact]) -> Judgement {
 }
 
 /// What state the task is in by the request's evidence and by what was found before. What is terminal is remembered.
+#[must_use]
 pub fn answer(request: &StatusRequest, memory: &TaskMemory) -> StatusResponse {
     let (task_id, session_id) = (request.task_id.as_str(), request.session_id.as_deref());
     let facts: Vec<Fact> = request.evidence.iter().map(Fact::from).collect();
@@ -197,6 +199,8 @@ fn active_wins(case: &Case<'_>) -> Option<Finding> {
         .iter()
         .filter(|fact| fact.source != EvidenceSource::Task && fresh(fact))
         .filter_map(|fact| fact.live().map(|status| (status, fact)))
+        // What has not begun is not at work: it says something only where nobody says that the task has ended.
+        .filter(|(status, _)| *status != TaskStatus::Pending || terminal.is_empty())
         // "At work" says more than "waits for input", and that more than "not begun"; then the freshest.
         .min_by_key(|(status, fact)| (liveliness(*status), fact.age_ms.unwrap_or(u64::MAX), fact.source))
         .map(|(status, fact)| (status, Some(fact.source)))
@@ -204,8 +208,8 @@ fn active_wins(case: &Case<'_>) -> Option<Finding> {
 
 /// 4. The session or the run has ended, whatever the task registry says.
 ///
-/// Where they differ, a word that says how it ended goes before one that does not, the run's before the session's, the fresher before the
-/// older. A status endpoint's terminal word counts too, last.
+/// Where they differ, a word that says how it ended goes before one that does not, the run's before the session's, the fresher
+/// before the older. A status endpoint's terminal word counts too, last.
 fn session_terminal(case: &Case<'_>) -> Option<Finding> {
     let rank = |source| match source {
         EvidenceSource::Run => Some(0),
@@ -293,9 +297,7 @@ fn hint(judgement: &Judgement, session_id: Option<&str>) -> Option<String> {
     let mut hint = match judgement.rule {
         StatusRule::FirstTerminal => format!("It was found {status} before, and that stays; read {session} for its output."),
         StatusRule::Lost if judgement.decided_by == Some(EvidenceSource::Run) => {
-            format!(
-                "The process that ran it is gone and nobody will finish it; read {session} for what it got done, then start it again if still needed."
-            )
+            format!("The process that ran it is gone; read {session} for what it got done and start it again if still needed.")
         }
         StatusRule::Lost => format!("It is gone: {session} does not exist and left no output; start it again if still needed."),
         StatusRule::SessionTerminal | StatusRule::IdleWithOutput => {
@@ -330,11 +332,13 @@ mod tests {
         evidence.iter().map(Fact::from).collect()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better with json!")]
     fn judged(evidence: Value) -> (StatusRule, TaskStatus, Option<EvidenceSource>, Vec<EvidenceSource>) {
         let judgement = judge(&facts(&evidence));
         (judgement.rule, judgement.status, judgement.decided_by, judgement.stale)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better with json!")]
     fn ask(memory: &TaskMemory, task_id: &str, session_id: Option<&str>, evidence: Value) -> StatusResponse {
         let request = json!({"task_id": task_id, "session_id": session_id, "evidence": evidence});
         answer(&serde_json::from_value(request).expect("a valid request"), memory)
@@ -433,7 +437,8 @@ mod tests {
         }
         let against = |active: Value, terminal: Value| {
             judged(json!([
-                {"source": "heartbeat", "status": "alive", "age_ms": active}, {"source": "session", "status": "ended", "age_ms": terminal}
+                {"source": "heartbeat", "status": "alive", "age_ms": active},
+                {"source": "session", "status": "ended", "age_ms": terminal}
             ]))
             .0
         };
@@ -470,7 +475,12 @@ mod tests {
             (StatusRule::ActiveWins, InputRequired, Some(StatusApi), vec![])
         );
         assert_eq!(judged(json!([{"source": "run", "status": "queued"}])).1, Pending);
-        let both = json!([{"source": "run", "status": "awaiting_answer", "age_ms": 0}, {"source": "session", "status": "busy", "age_ms": 9}]);
+        let queued_again =
+            json!([{"source": "run", "status": "queued", "age_ms": 0}, {"source": "task", "status": "done", "age_ms": 9}]);
+        assert_eq!(judged(queued_again).0, StatusRule::TaskTerminal, "not begun is not at work");
+        let both = json!([
+            {"source": "run", "status": "awaiting_answer", "age_ms": 0}, {"source": "session", "status": "busy", "age_ms": 9}
+        ]);
         assert_eq!(judged(both), (StatusRule::ActiveWins, Running, Some(Session), vec![]));
     }
 
@@ -478,9 +488,10 @@ mod tests {
     fn a_registrys_running_is_never_fresh() {
         for age in [json!(0), Value::Null, json!(999_999)] {
             assert_eq!(
-                judged(
-                    json!([{"source": "task", "status": "running", "age_ms": age}, {"source": "run", "status": "completed", "age_ms": 60_000}])
-                ),
+                judged(json!([
+                    {"source": "task", "status": "running", "age_ms": age},
+                    {"source": "run", "status": "completed", "age_ms": 60_000}
+                ])),
                 (StatusRule::SessionTerminal, Completed, Some(Run), vec![Task])
             );
         }
@@ -582,7 +593,8 @@ mod tests {
         // The status map of the host may be where it is absent, and the output may be known elsewhere.
         assert_eq!(
             judged(json!([
-                {"source": "status_api", "status": "absent", "seen_busy": true}, {"source": "task", "status": "running", "has_output": true}
+                {"source": "status_api", "status": "absent", "seen_busy": true},
+                {"source": "task", "status": "running", "has_output": true}
             ])),
             (StatusRule::IdleWithOutput, Completed, Some(StatusApi), vec![Task])
         );
@@ -622,7 +634,7 @@ mod tests {
         for word in ["absent", "idle", "404", "not_found", "missing"] {
             for source in ["session", "status_api", "run", "task", "heartbeat"] {
                 for polls in [0, 1, 3, 1_000_000] {
-                    let fact = json!({"source": source, "status": word, "absent_polls": polls, "age_ms": 3_600_000, "has_output": false});
+                    let fact = json!({"source": source, "status": word, "absent_polls": polls, "age_ms": 3_600_000});
                     assert_eq!(judged(json!([fact])), NOTHING, "{source} {word}");
                     assert!(!judged(json!([fact, {"source": "task", "status": "running"}])).1.is_terminal(), "{source} {word}");
                 }
@@ -679,6 +691,7 @@ mod tests {
     #[test]
     fn opencode_scenarios() {
         let absent = json!({"source": "session", "status": "absent", "age_ms": 20, "seen_busy": true});
+        let absent_with_todos = json!({"source": "session", "status": "absent", "age_ms": 20, "open_todos": 2});
         let registry = |word: &str| json!({"source": "task", "status": word, "age_ms": 0});
         let run = |word: &str| json!({"source": "run", "status": word, "age_ms": 20});
         let (ended, cancelled) = ((StatusRule::SessionTerminal, Completed), (StatusRule::SessionTerminal, Cancelled));
@@ -694,16 +707,11 @@ mod tests {
             ("abort before output", json!([absent, run("MessageAbortedError"), registry("running")]), cancelled, vec![Task]),
             (
                 "abort with open todos",
-                json!([{"source": "session", "status": "absent", "open_todos": 2}, run("MessageAbortedError"), registry("running")]),
+                json!([absent_with_todos, run("MessageAbortedError"), registry("running")]),
                 cancelled,
                 vec![Task],
             ),
-            (
-                "normal stop with open todos",
-                json!([{"source": "session", "status": "absent", "open_todos": 2}, run("stop"), registry("running")]),
-                ended,
-                vec![Task],
-            ),
+            ("normal stop with open todos", json!([absent_with_todos, run("stop"), registry("running")]), ended, vec![Task]),
             (
                 "child deleted",
                 json!([{"source": "session", "status": "deleted"}, registry("cancelled"), registry("completed")]),
@@ -712,14 +720,16 @@ mod tests {
             ),
             (
                 "child deleted, seen as 404",
-                json!([{"source": "session", "status": "404", "verified_missing": true}, registry("cancelled"), registry("completed")]),
+                json!([{"source": "session", "status": "404"}, registry("cancelled"), registry("completed")]),
                 (StatusRule::TaskTerminal, Cancelled),
                 vec![],
             ),
             (
                 "host killed and restarted",
                 json!([
-                    absent, {"source": "run", "status": "unfinished", "age_ms": 45_000, "host_age_ms": 8_000}, registry("Task not found")
+                    absent,
+                    {"source": "run", "status": "unfinished", "age_ms": 45_000, "host_age_ms": 8_000},
+                    registry("Task not found")
                 ]),
                 (StatusRule::Lost, Failed),
                 vec![],
@@ -729,7 +739,11 @@ mod tests {
             assert_eq!((found_rule, found, found_stale), (rule, status, stale), "{scenario}");
         }
         // Without a look at the last message the session tells: too early at 4.5 s, when a continuation came at 6.7 s.
-        let todos = |age: u64| json!([{"source": "session", "status": "absent", "age_ms": age, "has_output": true, "seen_busy": true, "open_todos": 2}, registry("running")]);
+        let todos = |age: u64| {
+            let rest = json!({"source": "session", "status": "absent", "age_ms": age, "has_output": true, "seen_busy": true,
+                "open_todos": 2});
+            json!([rest, registry("running")])
+        };
         assert_eq!(judged(todos(2_200)), NOTHING);
         assert_eq!(judged(todos(510_000)).0, StatusRule::IdleWithOutput);
     }

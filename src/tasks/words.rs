@@ -150,98 +150,99 @@ mod tests {
     }
 
     /// The words of each system's own list, as its documentation has them.
+    const SYSTEMS: &[(&str, &[(&str, TaskStatus)])] = &[
+        (
+            "A2A",
+            &[
+                ("submitted", Pending),
+                ("working", Running),
+                ("input-required", InputRequired),
+                ("auth-required", InputRequired),
+                ("completed", Completed),
+                ("canceled", Cancelled),
+                ("failed", Failed),
+                ("rejected", Failed),
+                ("TASK_STATE_INPUT_REQUIRED", InputRequired),
+                ("TASK_STATE_CANCELED", Cancelled),
+            ],
+        ),
+        (
+            "MCP tasks",
+            &[
+                ("working", Running),
+                ("input_required", InputRequired),
+                ("completed", Completed),
+                ("failed", Failed),
+                ("cancelled", Cancelled),
+            ],
+        ),
+        (
+            "ACP",
+            &[
+                ("end_turn", Completed),
+                ("max_tokens", Failed),
+                ("max_turn_requests", Failed),
+                ("refusal", Failed),
+                ("cancelled", Cancelled),
+            ],
+        ),
+        (
+            "kimi-code",
+            &[
+                ("running", Running),
+                ("completed", Completed),
+                ("failed", Failed),
+                ("timed_out", Failed),
+                ("killed", Cancelled),
+                ("lost", Failed),
+            ],
+        ),
+        (
+            "oh-my-openagent",
+            &[
+                ("pending", Pending),
+                ("running", Running),
+                ("completed", Completed),
+                ("error", Failed),
+                ("cancelled", Cancelled),
+                ("interrupt", Cancelled),
+            ],
+        ),
+        (
+            "OpenClaw",
+            &[
+                ("queued", Pending),
+                ("running", Running),
+                ("succeeded", Completed),
+                ("failed", Failed),
+                ("timed_out", Failed),
+                ("cancelled", Cancelled),
+                ("lost", Failed),
+                ("blocked", Failed),
+            ],
+        ),
+        ("opencode", &[("busy", Running), ("retry", Running), ("stop", Completed), ("MessageAbortedError", Cancelled)]),
+        (
+            "Hermes",
+            &[
+                ("running", Running),
+                ("dispatched", Running),
+                ("finalizing", Running),
+                ("completed", Completed),
+                ("exited", Completed),
+                ("already_exited", Completed),
+                ("killed", Cancelled),
+                ("interrupted", Cancelled),
+                ("failed", Failed),
+                ("error", Failed),
+                ("timeout", Failed),
+            ],
+        ),
+    ];
+
     #[test]
     fn each_systems_words_are_known() {
-        let expected: &[(&str, &[(&str, TaskStatus)])] = &[
-            (
-                "A2A",
-                &[
-                    ("submitted", Pending),
-                    ("working", Running),
-                    ("input-required", InputRequired),
-                    ("auth-required", InputRequired),
-                    ("completed", Completed),
-                    ("canceled", Cancelled),
-                    ("failed", Failed),
-                    ("rejected", Failed),
-                    ("TASK_STATE_INPUT_REQUIRED", InputRequired),
-                    ("TASK_STATE_CANCELED", Cancelled),
-                ],
-            ),
-            (
-                "MCP tasks",
-                &[
-                    ("working", Running),
-                    ("input_required", InputRequired),
-                    ("completed", Completed),
-                    ("failed", Failed),
-                    ("cancelled", Cancelled),
-                ],
-            ),
-            (
-                "ACP",
-                &[
-                    ("end_turn", Completed),
-                    ("max_tokens", Failed),
-                    ("max_turn_requests", Failed),
-                    ("refusal", Failed),
-                    ("cancelled", Cancelled),
-                ],
-            ),
-            (
-                "kimi-code",
-                &[
-                    ("running", Running),
-                    ("completed", Completed),
-                    ("failed", Failed),
-                    ("timed_out", Failed),
-                    ("killed", Cancelled),
-                    ("lost", Failed),
-                ],
-            ),
-            (
-                "oh-my-openagent",
-                &[
-                    ("pending", Pending),
-                    ("running", Running),
-                    ("completed", Completed),
-                    ("error", Failed),
-                    ("cancelled", Cancelled),
-                    ("interrupt", Cancelled),
-                ],
-            ),
-            (
-                "OpenClaw",
-                &[
-                    ("queued", Pending),
-                    ("running", Running),
-                    ("succeeded", Completed),
-                    ("failed", Failed),
-                    ("timed_out", Failed),
-                    ("cancelled", Cancelled),
-                    ("lost", Failed),
-                    ("blocked", Failed),
-                ],
-            ),
-            ("opencode", &[("busy", Running), ("retry", Running), ("stop", Completed), ("MessageAbortedError", Cancelled)]),
-            (
-                "Hermes",
-                &[
-                    ("running", Running),
-                    ("dispatched", Running),
-                    ("finalizing", Running),
-                    ("completed", Completed),
-                    ("exited", Completed),
-                    ("already_exited", Completed),
-                    ("killed", Cancelled),
-                    ("interrupted", Cancelled),
-                    ("failed", Failed),
-                    ("error", Failed),
-                    ("timeout", Failed),
-                ],
-            ),
-        ];
-        for (system, words) in expected {
+        for (system, words) in SYSTEMS {
             for (word, status) in *words {
                 assert_eq!(read(word, Task).status(), *status, "{system}: {word}");
             }

@@ -4,13 +4,9 @@
 //! intents. Then whole-number weights, a temperature from messages that the training did not see, and a threshold below which the
 //! model abstains. `docs/builtin-model.md` says what was tried instead.
 
-use crate::config::{ConfigError, Settings};
-use crate::guards::Turn;
-use crate::guards::text::Text;
-use crate::lexicon::Lexicon;
 use crate::model::builtin::{BUCKETS, Builtin, Intent, softmax};
 use crate::model::features;
-use crate::model::{Question, excerpt};
+use crate::model::Question;
 use crate::replay::fixture::Fixture;
 
 /// One message to learn from.
