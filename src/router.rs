@@ -150,8 +150,9 @@ impl Router {
             Some(verdict) => verdict,
             None => by_model(prepared, turn, deadline).await,
         };
+        // What the gateway cannot even queue passes through: then nothing was accepted here.
         if let Some(ticket) = ticket
-            && verdict.action.accepts()
+            && permitted(turn, &verdict).0.accepts()
         {
             ticket.keep();
         }
