@@ -217,6 +217,7 @@ fn first_guard(turn: &Turn<'_>) -> Option<Verdict> {
     busy::not_busy(turn)
         .or_else(|| busy::stale_busy(turn))
         .or_else(|| command::command(turn))
+        .or_else(|| command::detach_command(turn))
         .or_else(|| command::unknown_command(turn))
         .or_else(|| media::empty(turn))
         .or_else(|| stop::stop_phrase(turn))
