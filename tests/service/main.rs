@@ -12,4 +12,6 @@ mod docs;
 mod harness;
 mod wire;
 
+mod model_faults;
+mod races;
 mod route;
