@@ -15,3 +15,4 @@ mod wire;
 mod model_faults;
 mod races;
 mod route;
+mod http;

@@ -79,6 +79,12 @@ impl Wire {
         timeout(PATIENCE, self.read_reply()).await.expect("an answer or the end of the connection")
     }
 
+    /// Everything up to the end of the connection, which is a head where no body may follow.
+    pub async fn head(&mut self) -> String {
+        while timeout(PATIENCE, self.fill()).await.expect("the end of the connection") {}
+        String::from_utf8(std::mem::take(&mut self.buffer)).expect("a head is text")
+    }
+
     /// Whether the connection is closed without another word.
     pub async fn is_closed(&mut self) -> bool {
         let mut more = [0; 256];
