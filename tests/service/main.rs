@@ -16,3 +16,4 @@ mod model_faults;
 mod races;
 mod route;
 mod http;
+mod config;
