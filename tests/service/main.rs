@@ -17,3 +17,4 @@ mod races;
 mod route;
 mod http;
 mod config;
+mod tasks;
