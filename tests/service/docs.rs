@@ -102,13 +102,13 @@ fn call(arguments: &[String]) -> Call {
             "-s" | "-S" | "-sS" | "-f" | "-i" | "-fsS" | "--silent" => {}
             url if !url.starts_with('-') => {
                 let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-                call.path = after_scheme.find('/').map_or("/", |slash| &after_scheme[slash..]).to_owned();
+                call.path = after_scheme.find('/').map_or("/", |slash| &after_scheme[slash..]).into();
             }
             other => panic!("teach this test the option {other}"),
         }
     }
     if call.method.is_empty() {
-        call.method = if call.body.is_empty() { "GET" } else { "POST" }.to_owned();
+        call.method = if call.body.is_empty() { "GET" } else { "POST" }.into();
     }
     call
 }
@@ -124,7 +124,6 @@ fn commands(script: &str) -> Vec<Vec<String>> {
         match (quote, c) {
             _ if in_comment && c != '\n' => {}
             (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -138,7 +137,7 @@ fn commands(script: &str) -> Vec<Vec<String>> {
                     commands.push(Vec::new());
                 }
             }
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     commands.last_mut().expect("there is always one").extend(word.take());

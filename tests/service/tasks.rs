@@ -318,7 +318,7 @@ async fn one_delivery_however_many_reports() {
     ] {
         let request = done(changes);
         let answers = join_all((0..64).map(|_| service.post("/v1/tasks/completion", &request))).await;
-        let answers: Vec<Value> = answers.iter().map(|answer| answer.ok()).collect();
+        let answers: Vec<Value> = answers.iter().map(crate::wire::Reply::ok).collect();
         let delivered: Vec<&Value> = answers.iter().filter(|answer| answer["delivery"] != "none").collect();
         assert_eq!(delivered.len(), 1);
         assert_eq!(delivered[0]["duplicate"], false);

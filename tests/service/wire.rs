@@ -120,14 +120,7 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut more = [0; 16 * 1024];
-        match self.stream.read(&mut more).await {
-            Ok(read) => {
-                self.buffer.extend_from_slice(&more[..read]);
-                read > 0
-            }
-            Err(_) => false,
-        }
+        self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0)
     }
 }
 
@@ -138,14 +131,15 @@ pub fn encode(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -
     for (name, value) in
         [("host", "router.test"), ("content-type", "application/json"), ("content-length", body.len().to_string().as_str())]
     {
-        if !given(name) && !(method == "GET" && name.starts_with("content")) {
-            head.push_str(&format!("{name}: {value}\r\n"));
+        let is_of_body = name.starts_with("content");
+        if !given(name) && (method != "GET" || !is_of_body) {
+            head.extend([name, ": ", value, "\r\n"]);
         }
     }
     for (name, value) in headers {
         // An empty value leaves a usual header out.
         if !value.is_empty() {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
     }
     head.push_str("\r\n");
