@@ -9,10 +9,8 @@ use url::{Host, Url};
 pub fn builder(url: &Url) -> ClientBuilder {
     // An error says that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never());
+    let mut builder =
+        reqwest::Client::builder().tcp_nodelay(true).redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
     if is_loopback(url) {
         builder = builder.no_proxy();
     }

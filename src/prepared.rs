@@ -36,10 +36,9 @@ impl Prepared {
             _ => match settings.model.provider {
                 Provider::Builtin => Arc::new(Builtin::embedded()?),
                 Provider::Openai => Arc::new(OpenAi::new(&settings.model, clock.clone())?),
-                Provider::Cascade => Arc::new(Cascade::new(
-                    Arc::new(Builtin::embedded()?),
-                    Arc::new(OpenAi::new(&settings.model, clock.clone())?),
-                )),
+                Provider::Cascade => {
+                    Arc::new(Cascade::new(Arc::new(Builtin::embedded()?), Arc::new(OpenAi::new(&settings.model, clock.clone())?)))
+                }
             },
         };
         Self::with_model(settings, model, previous)

@@ -16,9 +16,7 @@ use crate::guards::{Turn, Verdict, ambient, backchannel, busy, command, detach, 
 use crate::memory::{Claim, Memory};
 use crate::model::{Failure, Question};
 use crate::prepared::Prepared;
-use crate::protocol::{
-    Action, BusyState, Capability, DecidedBy, Decision, Latency, Mode, RouteRequest, Rule, ShadowDecision,
-};
+use crate::protocol::{Action, BusyState, Capability, DecidedBy, Decision, Latency, Mode, RouteRequest, Rule, ShadowDecision};
 use crate::review;
 
 /// How much sooner than `deadline_ms` the model is given up, so that the answer reaches the caller in time: a tenth, within these bounds,
@@ -236,7 +234,9 @@ async fn by_model(prepared: &Prepared, turn: &Turn<'_>, deadline: Instant) -> Ve
         }
     };
     let mut verdict = match review::refusal(turn, &answer) {
-        None => Verdict { decided_by: DecidedBy::Model, suggested: answer.suggestion, ..Verdict::guard(Rule::Model, answer.action) },
+        None => {
+            Verdict { decided_by: DecidedBy::Model, suggested: answer.suggestion, ..Verdict::guard(Rule::Model, answer.action) }
+        }
         Some(rule) => {
             let suggested = (rule == Rule::UnsupportedAction).then_some(answer.action);
             Verdict { suggested, ..Verdict::guard(rule, configured(turn, rule)) }

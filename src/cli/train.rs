@@ -32,7 +32,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let trained = train(&fixtures, &Plan::default(), progress).map_err(Failure::bad_input)?;
     let bytes = trained.model.to_bytes();
-    std::fs::write(&args.out, &bytes).map_err(|error| Failure::other(format!("{}: cannot be written: {error}", args.out.display())))?;
+    std::fs::write(&args.out, &bytes)
+        .map_err(|error| Failure::other(format!("{}: cannot be written: {error}", args.out.display())))?;
     print(&trained.validation.table())?;
     let same = if bytes == Builtin::embedded_bytes() { "the same as" } else { "not the same as" };
     print(&format!("{} bytes written to {}; {same} the weights in this program\n", bytes.len(), args.out.display()))?;

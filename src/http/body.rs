@@ -111,7 +111,9 @@ mod tests {
         assert_eq!(pointer_of(r#"{"session":{"id":"s"},"message":{"text":null}}"#), "/message/text");
         assert_eq!(pointer_of(r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"bored"}}"#), "/busy/state");
         assert_eq!(
-            pointer_of(r#"{"session":{"id":"s"},"message":{"text":"x","media":[{"kind":"photo"},{"kind":"smell"}]},"busy":{"state":"idle"}}"#),
+            pointer_of(
+                r#"{"session":{"id":"s"},"message":{"text":"x","media":[{"kind":"photo"},{"kind":"smell"}]},"busy":{"state":"idle"}}"#
+            ),
             "/message/media/1/kind"
         );
         assert_eq!(pointer_of("[]"), "");

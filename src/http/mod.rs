@@ -89,7 +89,9 @@ impl App {
         }
         let (old, new) = (&previous.prepared.settings, &live.prepared.settings);
         if old.server != new.server || old.log != new.log {
-            tracing::warn!("changes of [server] listen, unix_socket, max_connections, max_in_flight, header_timeout_ms and of [log] take effect after a restart");
+            tracing::warn!(
+                "changes of [server] listen, unix_socket, max_connections, max_in_flight, header_timeout_ms and of [log] take effect after a restart"
+            );
         }
         self.live.store(Arc::new(live));
         Ok(())

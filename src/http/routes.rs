@@ -153,7 +153,8 @@ async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Respons
         return error.into_response();
     }
     let text = app.metrics.render(live.prepared.model.breaker_state());
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text).into_response()
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text)
+        .into_response()
 }
 
 /// This document.

@@ -43,7 +43,8 @@ pub enum Intent {
 
 impl Intent {
     /// All intents, in the order of the weights.
-    pub const ALL: [Self; 7] = [Self::Stop, Self::Correction, Self::Addition, Self::New, Self::Answer, Self::Backchannel, Self::Ping];
+    pub const ALL: [Self; 7] =
+        [Self::Stop, Self::Correction, Self::Addition, Self::New, Self::Answer, Self::Backchannel, Self::Ping];
 
     /// The word in the tags of fixtures.
     #[must_use]
@@ -104,7 +105,10 @@ pub struct Builtin {
 
 impl std::fmt::Debug for Builtin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builtin").field("temperatures", &self.temperatures).field("threshold", &self.threshold).finish_non_exhaustive()
+        f.debug_struct("Builtin")
+            .field("temperatures", &self.temperatures)
+            .field("threshold", &self.threshold)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,7 +118,8 @@ impl Builtin {
     /// # Errors
     /// Only if the embedded weights are broken, which a test rules out.
     pub fn embedded() -> Result<Self, ConfigError> {
-        Self::from_bytes(EMBEDDED).map_err(|message| ConfigError::of_key("", format!("the embedded weights are broken: {message}")))
+        Self::from_bytes(EMBEDDED)
+            .map_err(|message| ConfigError::of_key("", format!("the embedded weights are broken: {message}")))
     }
 
     /// The bytes of the embedded weights, to compare a training with.

@@ -248,7 +248,9 @@ impl Shape {
             shouts: u32::from(letters >= 4 && capitals * 2 > letters),
             exclaims: count(&['!', '！']).min(3),
             digits: u32::from(text.chars().any(char::is_numeric)),
-            code: u32::from(text.contains('`') || text.contains("()") || text.contains("::") || text.contains('{') || text.contains('_')),
+            code: u32::from(
+                text.contains('`') || text.contains("()") || text.contains("::") || text.contains('{') || text.contains('_'),
+            ),
             link: u32::from(text.contains("://")),
             quote: u32::from(text.contains(['"', '“', '«', '「', '„'])),
             ellipsis: u32::from(text.contains("...") || text.contains('…')),
@@ -257,8 +259,18 @@ impl Shape {
 
     fn parts(&self) -> [u32; 12] {
         [
-            self.length, self.sentences, self.lines, self.asks, self.ends_asking, self.shouts, self.exclaims, self.digits, self.code, self.link,
-            self.quote, self.ellipsis,
+            self.length,
+            self.sentences,
+            self.lines,
+            self.asks,
+            self.ends_asking,
+            self.shouts,
+            self.exclaims,
+            self.digits,
+            self.code,
+            self.link,
+            self.quote,
+            self.ellipsis,
         ]
     }
 }

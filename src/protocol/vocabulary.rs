@@ -95,10 +95,7 @@ impl Action {
     /// Whether a message with this action was taken up, so that the same text again is a duplicate.
     #[must_use]
     pub const fn accepts(self) -> bool {
-        matches!(
-            self,
-            Self::Interrupt | Self::Queue | Self::Steer | Self::Background | Self::Ask | Self::Detach
-        )
+        matches!(self, Self::Interrupt | Self::Queue | Self::Steer | Self::Background | Self::Ask | Self::Detach)
     }
 }
 

@@ -88,7 +88,12 @@ pub fn train(fixtures: &[Fixture], plan: &Plan, mut progress: impl FnMut(&str)) 
     if by_author.len() > 1 {
         for (author, own) in &by_author {
             progress(&format!("leaving out {author}: {} messages", own.len()));
-            let others: Vec<&Example<'_>> = by_author.iter().filter(|(name, _)| *name != author).flat_map(|(_, all)| all).map(|index| &examples[*index]).collect();
+            let others: Vec<&Example<'_>> = by_author
+                .iter()
+                .filter(|(name, _)| *name != author)
+                .flat_map(|(_, all)| all)
+                .map(|index| &examples[*index])
+                .collect();
             // One run is enough to measure with.
             let model = fit(&others, &Plan { runs: 1, ..plan.clone() }).into_model([1.0; LENGTHS], 0.0);
             for index in own {
@@ -125,10 +130,11 @@ fn examples<'a>(fixtures: &'a [Fixture], plan: &Plan) -> Result<Vec<Example<'a>>
     let mut examples = Vec::with_capacity(fixtures.len());
     for fixture in fixtures {
         let Some(word) = fixture.intent() else { continue };
-        let intent = Intent::from_word(word)
-            .ok_or_else(|| TrainError::UnknownIntent { id: fixture.id.clone(), word: word.to_owned() })?;
+        let intent =
+            Intent::from_word(word).ok_or_else(|| TrainError::UnknownIntent { id: fixture.id.clone(), word: word.to_owned() })?;
         let marks = features::marks(&Question::from_request(&fixture.request, Vec::new()));
-        let written = !fixture.tags.iter().any(|tag| matches!(tag.as_str(), "origin:template" | "origin:composed" | "origin:aff"));
+        let written =
+            !fixture.tags.iter().any(|tag| matches!(tag.as_str(), "origin:template" | "origin:composed" | "origin:aff"));
         let weight = if written { 1.0 } else { plan.composed_weight };
         examples.push(Example { fixture, marks, intent: intent as usize, weight });
     }
@@ -250,8 +256,7 @@ impl Weights {
         sizes.sort_by(f32::total_cmp);
         let largest = sizes.get(sizes.len() - sizes.len() / 2_000 - 1).copied().unwrap_or(1.0);
         let scale = largest / 127.0;
-        let table =
-            self.table.iter().map(|row| row.map(|weight| (weight / scale).round().clamp(-127.0, 127.0) as i8)).collect();
+        let table = self.table.iter().map(|row| row.map(|weight| (weight / scale).round().clamp(-127.0, 127.0) as i8)).collect();
         Builtin { table, scale, bias: self.bias, temperatures, threshold }
     }
 }
@@ -299,7 +304,9 @@ mod tests {
             ("back", ["that is lovely", "how lovely", "lovely stuff"]),
         ];
         let authors = ["a", "b", "c"];
-        let cases = texts.iter().flat_map(|(intent, texts)| texts.iter().zip(authors).map(move |(text, author)| (*intent, *text, author)));
+        let cases = texts
+            .iter()
+            .flat_map(|(intent, texts)| texts.iter().zip(authors).map(move |(text, author)| (*intent, *text, author)));
         cases.enumerate().map(|(id, (intent, text, author))| fixture(id, author, intent, text)).collect()
     }
 

@@ -51,7 +51,12 @@ impl Figures {
         Self {
             messages: judged.len(),
             accuracy: share(judged.iter().filter(|one| one.right).count()),
-            lost: share(judged.iter().filter(|one| one.answer.action == Action::Ignore && one.fixture.expect.forbids(Action::Ignore)).count()),
+            lost: share(
+                judged
+                    .iter()
+                    .filter(|one| one.answer.action == Action::Ignore && one.fixture.expect.forbids(Action::Ignore))
+                    .count(),
+            ),
             unwanted_interrupt: share(wrong(Action::Interrupt)),
             cost_per_100: 100.0 * judged.iter().map(|one| one.cost).sum::<f64>() / judged.len().max(1) as f64,
         }
@@ -106,7 +111,9 @@ impl CrossValidation {
     /// As a table for people, in Markdown.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text = String::from("| left out | messages | accuracy | lost | unwanted interrupt | cost per 100 |\n|---|---|---|---|---|---|\n");
+        let mut text = String::from(
+            "| left out | messages | accuracy | lost | unwanted interrupt | cost per 100 |\n|---|---|---|---|---|---|\n",
+        );
         let rows = self.authors.iter().map(|(author, figures)| (author.as_str(), figures)).chain([("all", &self.all)]);
         for (author, figures) in rows {
             // Writing to a string cannot fail.
@@ -154,5 +161,8 @@ fn calibration_error(judged: &[Judged<'_>]) -> f64 {
         bin.2 += usize::from(one.right);
     }
     let total = judged.len().max(1) as f64;
-    bins.iter().filter(|bin| bin.0 > 0).map(|(count, confidence, right)| (confidence - *right as f64).abs() * (*count as f64 / total) / *count as f64).sum()
+    bins.iter()
+        .filter(|bin| bin.0 > 0)
+        .map(|(count, confidence, right)| (confidence - *right as f64).abs() * (*count as f64 / total) / *count as f64)
+        .sum()
 }
