@@ -41,9 +41,7 @@ def missing(runner: Any, adapter: Any) -> list[str]:
 
 
 def looks_like_runner(thing: Any) -> bool:
-    return thing is not None and hasattr(thing, "_running_agents") and hasattr(
-        thing, "_handle_active_session_busy_message"
-    )
+    return thing is not None and hasattr(thing, "_running_agents") and hasattr(thing, "_handle_active_session_busy_message")
 
 
 def live_runner() -> Any:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ACTIONS = frozenset(
-    {"pass_through", "dispatch", "interrupt", "queue", "ignore", "steer", "background", "ask", "detach"}
-)
+ACTIONS = frozenset({"pass_through", "dispatch", "interrupt", "queue", "ignore", "steer", "background", "ask", "detach"})
 
 
 class InvalidAnswer(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -206,8 +207,12 @@ def without_nothing(**fields: Any) -> dict[str, Any]:
 
 
 def cut_bytes(text: str, limit: int) -> str:
-    raw = text.encode("utf-8", "replace")
-    return text if len(raw) <= limit else raw[:limit].decode("utf-8", "ignore")
+    """The text, cut to what the router takes: so many bytes, and not too many more once it is a JSON string."""
+    raw = text.encode("utf-8", "replace")[:limit]
+    text = raw.decode("utf-8", "ignore")
+    while len(json.dumps(text, ensure_ascii=False).encode()) > limit * 3 // 2:
+        text = text[: len(text) * 3 // 4]
+    return text
 
 
 def _cut(text: str | None, limit: int) -> str | None:
