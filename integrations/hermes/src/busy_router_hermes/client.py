@@ -7,13 +7,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .protocol import Decision, InvalidAnswer, parse_decision, parse_object
 from .settings import Settings
 
 log = logging.getLogger("busy_router")
+T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 65_536
 _DEADLINE_MARGIN_MS = 100
@@ -93,7 +94,7 @@ class RouterClient:
             http, self._http = self._http, None
             await http.aclose()
 
-    def _parsed(self, parse: Callable[[bytes], Any], body: bytes) -> Any:
+    def _parsed(self, parse: Callable[[bytes], T], body: bytes) -> T:
         try:
             answer = parse(body)
         except InvalidAnswer as error:

@@ -44,6 +44,10 @@ class Outcome:
 class RunnerView:
     """The live runner, but for the few names below."""
 
+    outcome: Outcome
+    _ack: str | None
+    _mode: str
+
     def __init__(
         self,
         runner: Any,
@@ -77,7 +81,7 @@ class RunnerView:
     @property
     def _busy_input_mode(self) -> str:
         self.outcome.reached = True
-        return str(self._mode)
+        return self._mode
 
     def _effective_busy_input_mode(self, *_: Any, **__: Any) -> str:
         return self._busy_input_mode
@@ -175,7 +179,7 @@ class _AckTimes(dict[str, float]):
         super().__init__()
         self._view = view
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: str, default: Any = None) -> Any:
         # A time of now ends Hermes's handler before it composes a text that nobody will see.
         return time.time() if self._view.silent else 0.0
 
