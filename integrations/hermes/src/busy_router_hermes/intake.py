@@ -23,6 +23,8 @@ from .settings import Settings
 log = logging.getLogger("busy_router")
 
 _POLL_S = 0.1
+_EDGE_POLL_S = 0.03
+_EDGE_LIMIT_S = 1.5
 _HAND_BACK_LIMIT_S = 4.0
 
 
@@ -102,8 +104,9 @@ class Intake:
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     async def _decide_and_apply(self, taken: Taken, session: Session) -> None:
+        await self._past_the_edges(taken)
         if not taken.busy:
-            await self._actions.hand_back(taken)
+            await self._actions.hand_back(taken, NEXT_TURN)
             return
         decision = await self._ask(taken, session)
         # The state may have changed during the answer: it is read again, and what is applied is true of it.
@@ -131,6 +134,18 @@ class Intake:
         if session.pump is None:
             session.pump = self.start(self._pump(taken.key, session), taken.adapter)
         await self._actions.acknowledge(taken, decision)
+
+    async def _past_the_edges(self, taken: Taken) -> None:
+        """A session is busy for Hermes some moments before its run begins, and until the answer is sent after it ended. What
+        arrives then meets no run: a moment's patience tells which it is."""
+        until = time.monotonic() + _EDGE_LIMIT_S
+        while (
+            taken.busy
+            and not hermes.in_running_agents(taken.runner, taken.key)
+            and not hermes.is_draining(taken.runner)
+            and time.monotonic() < until
+        ):
+            await asyncio.sleep(_EDGE_POLL_S)
 
     async def _ask(self, taken: Taken, session: Session) -> Decision | None:
         """None: no usable answer, or the gateway goes down and will not wait for one."""

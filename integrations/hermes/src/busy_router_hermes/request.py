@@ -119,7 +119,8 @@ async def state_of(runner: Any, adapter: Any, key: str, agent: Any) -> tuple[str
     if (question := hermes.pending_answer(runner, key)) is not None:
         return "awaiting_answer", question
     if agent is None:
-        return "starting", None
+        # Set up, or at its end: the answer is on its way to the chat, and there is nothing left to interrupt.
+        return ("starting" if hermes.in_running_agents(runner, key) else "stopping"), None
     if await hermes.is_compacting(runner, key):
         return "compacting", None
     if getattr(agent, "_interrupt_requested", False) is True:
