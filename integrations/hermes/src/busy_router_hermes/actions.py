@@ -10,19 +10,12 @@ from typing import Any
 
 from . import hermes, stock
 from .completion import Completions
+from .marks import NEXT_TURN, STOCK, TAKEN, mark
 from .observer import Owners
 from .protocol import Decision
 from .steering import Steered, Steering
 
 log = logging.getLogger("busy_router")
-
-MARK = "_busy_router"
-"""Set on an event that the plugin has seen, so that it does not take it twice. One of the words below."""
-TAKEN = "taken"
-STOCK = "stock"
-"""Given back: Hermes does with it what it does without the router."""
-NEXT_TURN = "next-turn"
-"""Given back because the run has ended. Should another one have begun meanwhile, the message queues."""
 
 
 @dataclass(eq=False)
@@ -40,7 +33,7 @@ class Taken:
 
     def __post_init__(self) -> None:
         self.sender = getattr(self.event.source, "user_id", None)
-        setattr(self.event, MARK, TAKEN)
+        mark(self.event, TAKEN)
 
     def settle(self) -> None:
         self.settled = True
@@ -57,23 +50,23 @@ class Actions:
     completions: Completions | None = None
     acks: stock.Acks = field(default_factory=stock.Acks)
 
-    async def hand_back(self, taken: Taken, mark: str = STOCK) -> None:
+    async def hand_back(self, taken: Taken, word: str = STOCK) -> None:
         """Gives the message to Hermes as if it had arrived now: a turn of its own if the run has ended, else the stock
         busy handler and what follows it. The mark keeps the plugin from taking it again."""
         if taken.settled:
             return
         taken.settle()
-        setattr(taken.event, MARK, mark)
+        mark(taken.event, word)
         await taken.adapter.handle_message(taken.event)
 
     async def hand_over_kept(self, taken: Taken) -> None:
         """The same for a message that was settled by keeping it until the run had ended."""
-        setattr(taken.event, MARK, NEXT_TURN)
+        mark(taken.event, NEXT_TURN)
         await taken.adapter.handle_message(taken.event)
 
     async def queue_after_all(self, runner: Any, adapter: Any, event: Any, key: str) -> bool:
         """The message was to begin a turn, and another one was quicker."""
-        setattr(event, MARK, STOCK)
+        mark(event, STOCK)
         view = stock.OwnWordsView(runner, adapter, key, "queue", None, self.acks, lambda: None)
         return await stock.handle(view, event, key)
 
@@ -207,6 +200,7 @@ class Actions:
 
     def _requeue(self, steered: Steered) -> None:
         self.owners.queued(steered.key, getattr(steered.event.source, "user_id", None), steered.text)
+        hermes.keep_displaced(steered.runner, steered.adapter)
         steered.runner._queue_or_replace_pending_event(steered.key, steered.event)
         log.info("busy-router: the turn ended before it took a steered message; queued it in %s", steered.key)
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .marks import TAKEN, mark_of
+
 log = logging.getLogger("busy_router")
 
 _RUNNER_NEEDS = (
@@ -273,6 +275,33 @@ def put_queue(runner: Any, adapter: Any, key: str, events: list[Any]) -> None:
         if overflow is None:
             overflow = runner._queued_events = {}
         overflow[key] = list(events[1:])
+
+
+class _Slots(dict[str, Any]):
+    """The heads of the queues, of which none is lost.
+
+    When Hermes has run three queued turns in a row it puts the fourth back into the slot where the fifth already waits, and
+    that one is gone; `/steer` to a starting agent does the same. A displaced message goes back to the front of the queue.
+    This holds for what the plugin queued; between messages that it never saw, Hermes is left as it is.
+    """
+
+    def __init__(self, runner: Any, slots: dict[str, Any]) -> None:
+        super().__init__(slots)
+        self._runner = runner
+
+    def __setitem__(self, key: str, event: Any) -> None:
+        displaced = self.get(key)
+        super().__setitem__(key, event)
+        if displaced is None or displaced is event or TAKEN not in (mark_of(displaced), mark_of(event)):
+            return
+        overflow = getattr(self._runner, "_queued_events", None)
+        if isinstance(overflow, dict):
+            overflow.setdefault(key, []).insert(0, displaced)
+
+
+def keep_displaced(runner: Any, adapter: Any) -> None:
+    if type(getattr(adapter, "_pending_messages", None)) is dict:
+        adapter._pending_messages = _Slots(runner, adapter._pending_messages)
 
 
 def drop_overflow(runner: Any, key: str) -> int:

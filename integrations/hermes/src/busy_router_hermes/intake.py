@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import hermes, request
-from .actions import MARK, NEXT_TURN, Actions, Taken
+from .actions import Actions, Taken
 from .client import RouterClient, RouterUnavailable
+from .marks import NEXT_TURN, mark_of
 from .observer import Observer, Owners
 from .protocol import Decision
 from .settings import Settings
@@ -55,7 +56,7 @@ class Intake:
 
     def wants(self, runner: Any, event: Any, key: str) -> bool:
         """Whether this busy message is the router's to decide. Everything else is Hermes's, at once."""
-        if getattr(event, MARK, None) is not None or getattr(event, "internal", False):
+        if mark_of(event) is not None or getattr(event, "internal", False):
             return False
         if hermes.is_draining(runner) or not hermes.is_authorized(runner, event.source):
             return False
@@ -73,7 +74,7 @@ class Intake:
             raise
 
     def was_given_back_to_idle(self, event: Any) -> bool:
-        return getattr(event, MARK, None) == NEXT_TURN
+        return mark_of(event) == NEXT_TURN
 
     async def queue_after_all(self, runner: Any, adapter: Any, event: Any, key: str) -> bool:
         return await self._actions.queue_after_all(runner, adapter, event, key)

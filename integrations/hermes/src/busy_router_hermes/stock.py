@@ -102,6 +102,7 @@ class RunnerView:
     def _queue_or_replace_pending_event(self, key: str, event: Any) -> None:
         """Stores the message, ahead of the others if it interrupts. No await in here: no turn can begin meanwhile."""
         runner, adapter = self._runner, self._view_adapter
+        hermes.keep_displaced(runner, adapter)
         self.outcome.stored = True
         before = hermes.queued(runner, adapter, key)
         if self._mode == "interrupt" and not self.outcome.demoted and not _same_album(before, event):

@@ -88,7 +88,7 @@ def test_stop_phrase_stops(on: Lab, alice: Person) -> None:
 
 
 def test_the_router_is_told_what_it_needs(on: Lab, alice: Person) -> None:
-    alice.starts("what is two and two")
+    alice.say("what is two and two")
     alice.hears("ANSWER to <what is two and two>")
     alice.starts(f"build it [tool={alice.nick}]")
     alice.waits_for_tool(alice.nick)

@@ -25,9 +25,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[2]
 LAB_PLUGIN = HERE.parent / "lab_plugin"
 START_LIMIT_S = 60.0
-PICTURE = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+PICTURE = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 
 def plugin_site() -> Path:
@@ -94,7 +92,7 @@ class Lab:
         self.router = Router(self.root / "router", self.router_model.url, mode, listen)
         self.closing.append(self.router.stop)
 
-    def start(self) -> None:
+    def start(self, warm_up: bool = True) -> None:
         self.irc.joined.clear()
         self._out = open(self.root / "gateway.out", "ab")  # noqa: SIM115
         drop = ("HERMES", "IRC", "OPENAI", "BUSY_ROUTER", "PYTHONPATH", "http_proxy", "https_proxy", "HTTP", "ALL_PROXY")
@@ -127,7 +125,8 @@ class Lab:
         while not self.irc.joined.wait(0.05):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not join:\n{self.log()[-4000:]}")
-        self._warm_up()
+        if warm_up:
+            self._warm_up()
 
     def _warm_up(self) -> None:
         """The first message loads the agent, and Hermes adds a greeting to it: neither belongs into a test."""
@@ -277,11 +276,7 @@ class Person:
     def decided(self, since: int, timeout: float = 20.0) -> dict[str, Any]:
         """The router's next answer on a message of this person."""
         entry = self.lab.timeline.wait(
-            lambda e: (
-                e.who == "ROUTER"
-                and e.what == "decided"
-                and e.data["request"]["message"].get("sender_id") == self.nick
-            ),
+            lambda e: e.who == "ROUTER" and e.what == "decided" and e.data["request"]["message"].get("sender_id") == self.nick,
             f"a decision for {self.nick}",
             since,
             timeout,

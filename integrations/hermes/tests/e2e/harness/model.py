@@ -26,6 +26,8 @@ class FakeModel:
         self.timeline = timeline
         self.scratch = scratch
         self._released: set[str] = set()
+        self.hold_all: str | None = None
+        """While set, every answer waits for this name."""
         self._lock = threading.Lock()
         model = self
 
@@ -36,9 +38,7 @@ class FakeModel:
                 pass
 
             def do_GET(self) -> None:
-                model.reply(
-                    self, {"object": "list", "data": [{"id": "fake-model", "object": "model", "context_length": 200000}]}
-                )
+                model.reply(self, {"object": "list", "data": [{"id": "fake-model", "object": "model", "context_length": 200000}]})
 
             def do_POST(self) -> None:
                 model.answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -74,7 +74,9 @@ class FakeModel:
         call = None if results or not body.get("tools") else self._call_for(user)
         text = ""
         if call is None:
-            if not results and (hold := re.search(r"\[hold=(\w+)\]", user)) and not self._hold(handler, hold[1]):
+            found = re.search(r"\[hold=(\w+)\]", user)
+            hold = self.hold_all or (found[1] if found and not results else None)
+            if hold and not self._hold(handler, hold):
                 self.timeline.add("MODEL", "aborted", user)
                 return
             text = f"ANSWER to <{shorten(user)}>"

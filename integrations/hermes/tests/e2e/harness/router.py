@@ -206,7 +206,13 @@ class Link:
             decision = json.loads(answer)
         except ValueError:
             decision = {}
-        self.timeline.add("ROUTER", "decided", f"{decision.get('action', status)} ({decision.get('rule', '-')})", answer=decision, request=request)
+        self.timeline.add(
+            "ROUTER",
+            "decided",
+            f"{decision.get('action', status)} ({decision.get('rule', '-')})",
+            answer=decision,
+            request=request,
+        )
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         if self.fault == "hang":

@@ -39,18 +39,14 @@ class Timeline:
 
     def entries(self, who: str | None = None, what: str | None = None, since: int = 0) -> list[Entry]:
         with self._changed:
-            return [
-                e for e in self._entries[since:] if (who is None or e.who == who) and (what is None or e.what == what)
-            ]
+            return [e for e in self._entries[since:] if (who is None or e.who == who) and (what is None or e.what == what)]
 
     def mark(self) -> int:
         """The present, to look or wait from."""
         with self._changed:
             return len(self._entries)
 
-    def wait(
-        self, matches: Callable[[Entry], bool], what: str, since: int = 0, timeout: float = TIMEOUT_S
-    ) -> Entry:
+    def wait(self, matches: Callable[[Entry], bool], what: str, since: int = 0, timeout: float = TIMEOUT_S) -> Entry:
         deadline = time.monotonic() + timeout
         looked = since
         with self._changed:

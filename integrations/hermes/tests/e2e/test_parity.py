@@ -1,0 +1,112 @@
+"""Without a decision of the router, Hermes with the plugin is Hermes: the same words in the same order, seen from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from .harness.gateway import Lab
+
+
+def script(lab: Lab) -> list[str]:
+    """Some of everything that the plugin touches. Returns what people saw and what the model was asked."""
+    start = lab.timeline.mark()
+    gus = lab.person("gus")
+    gus.say("hello there")
+    gus.hears("ANSWER to <hello there>")
+    gus.waits_until("idle")
+
+    gus.starts("copy the files [hold=p1]")
+    at = gus.say("no, move them").index
+    gus.hears("ANSWER to <no, move them>", at)
+    gus.waits_until("idle")
+    lab.model.release("p1")
+
+    hal = lab.person("hal")
+    hal.starts("copy the files [hold=p2]")
+    at = hal.say("/queue list them").index
+    hal.hears("Queued", at)
+    at = hal.say("/background the weather").index
+    hal.hears("ANSWER to <the weather>", at)
+    lab.model.release("p2")
+    hal.hears("ANSWER to <list them>", at)
+    hal.waits_until("idle")
+
+    ida = lab.person("ida")
+    ida.starts("copy the files [hold=p3]")
+    at = ida.say("/foobar hello").index
+    ida.hears("ANSWER to </foobar hello>", at)
+    ida.waits_until("idle")
+    lab.model.release("p3")
+    ida.starts("copy the files again [hold=p4]")
+    at = ida.say("/stop").index
+    ida.hears("Stopped", at)
+    ida.waits_until("idle")
+    lab.model.release("p4")
+
+    jan = lab.person("jan")
+    at = jan.say("clean up [danger]").index
+    jan.hears("requires approval", at)
+    at = jan.say("yes").index
+    jan.hears("ANSWER to <clean up", at)
+    jan.waits_until("idle")
+    at = jan.say("paint it [clarify]").index
+    jan.hears("Which colour?", at)
+    at = jan.say("blue").index
+    jan.hears("ANSWER to <paint it", at)
+    jan.waits_until("idle")
+
+    kim = lab.person("kim")
+    kim.starts("copy the files [hold=p5]")
+    at = kim.say("@photo what is this").index
+    kim.hears("ANSWER to", at)
+    kim.waits_until("idle")
+    lab.model.release("p5")
+    return transcript(lab, start)
+
+
+def transcript(lab: Lab, start: int) -> list[str]:
+    """One list a chat, because chats do not wait for each other."""
+    lines = []
+    for nick in ("gus", "hal", "ida", "jan", "kim"):
+        lines += [f"{nick} < {normal(line)}" for line in lab.person(nick).heard(start)]
+    asked = sorted(normal(e.text) for e in lab.timeline.entries("MODEL", "asked", start))
+    return lines + [f"model < {text}" for text in asked]
+
+
+def normal(text: str) -> str:
+    text = re.sub(r"bg_\d+_[0-9a-f]+", "bg_ID", text)
+    return re.sub(r"/\S*/scratch/", "SCRATCH/", text)
+
+
+@pytest.fixture(scope="module")
+def without(stock: Lab) -> list[str]:
+    return script(stock)
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("installed, not enabled", {"plugin": "disabled", "router_mode": None}),
+        ("enabled without an address", {"plugin": "unset", "router_mode": None}),
+        ("router in mode off", {"router_mode": "off"}),
+        ("router in mode shadow", {"router_mode": "shadow"}),
+        ("router dead", {"settings": {"breaker_open_s": 600}}),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_same_as_without_the_plugin(
+    make_lab: Callable[..., Lab], without: list[str], what: str, options: dict[str, object]
+) -> None:
+    lab = make_lab(**options)
+    if what == "router dead":
+        assert lab.link is not None
+        lab.link.die()
+    assert script(lab) == without
+    if what == "router in mode shadow":
+        assert lab.router is not None
+        decided = [d for d in lab.router.decisions() if d.get("shadow") or d.get("mode") == "shadow"]
+        assert decided, "shadow decisions are there to be looked at"
+    lab.close()
