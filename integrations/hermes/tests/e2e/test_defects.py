@@ -115,7 +115,7 @@ def test_4_stock(stock: Lab, stock_alice: Person) -> None:
     stock_alice.hears("(2 queued)", second)
     third = stock_alice.say("/stop").index
     stock_alice.hears("Stopped", third)
-    stock_alice.hears("ANSWER to <count them>", third)
+    stock.asked("count them", third)
     stock.model.release(stock_alice.nick)
 
 

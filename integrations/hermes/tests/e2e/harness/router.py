@@ -127,6 +127,8 @@ class Link:
         self.target = target
         self.fault: str | None = None
         """`hang`, `500`, `garbage`, `close`; None passes on."""
+        self.completion: dict[str, Any] | int | None = None
+        """What `/v1/tasks/completion` answers, or a status; None asks the router."""
         self._open = threading.Event()
         self._open.set()
         self._closing = threading.Event()
@@ -224,6 +226,10 @@ class Link:
             return 500, b"boom"
         if self.fault == "garbage":
             return 200, b"<html>interrupt</html>"
+        if handler.path == "/v1/tasks/completion" and self.completion is not None:
+            if isinstance(self.completion, int):
+                return self.completion, b"{}"
+            return 200, json.dumps(self.completion).encode()
         request = Request(self.target + handler.path, body, {"Content-Type": "application/json"})
         try:
             with urlopen(request, timeout=20) as answer:
