@@ -28,9 +28,7 @@ def background(lab: Lab, nick: str, answer: dict[str, Any] | int | None) -> int:
 
 def test_a_busy_parent_hears_of_it_as_its_next_turn(asking: Lab) -> None:
     at = background(asking, "mia", {"delivery": "parent_queue", "wake": False, "duplicate": False})
-    question = next(
-        e.data["request"] for e in asking.timeline.entries("ROUTER", "asked", at) if "task" in e.data["request"]
-    )
+    question = next(e.data["request"] for e in asking.timeline.entries("ROUTER", "asked", at) if "task" in e.data["request"])
     assert question["task"]["status"] == "completed"
     assert "ANSWER to <the weather {background}>" in question["task"]["summary"]
     assert question["origin"]["chat"] == "direct"

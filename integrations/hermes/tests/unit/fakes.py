@@ -225,9 +225,7 @@ _serial = iter(range(1, 1_000_000))
 def decision(action: str, **fields: Any) -> Decision:
     fields.setdefault("ack", f"router {action}" if action != "ignore" else None)
     command = fields.pop("command", None)
-    return Decision(
-        decision_id=str(next(_serial)), action=action, command=Command(*command) if command else None, **fields
-    )
+    return Decision(decision_id=str(next(_serial)), action=action, command=Command(*command) if command else None, **fields)
 
 
 class Ctx:
@@ -252,9 +250,7 @@ class Gateway:
         self.actions = Actions(self.owners, self.steering)
         client: Any = self.router
         self.intake = Intake(self.settings, client, self.actions, self.observer, self.owners)
-        self.hooks = Hooks(
-            self.settings, self.intake, self.observer, self.owners, self.steering, self.actions.requeue_soon
-        )
+        self.hooks = Hooks(self.settings, self.intake, self.observer, self.owners, self.steering, self.actions.requeue_soon)
         self.adapter.set_busy_session_handler(self.runner._handle_active_session_busy_message)
         self.hooks.install(self.runner)
 
