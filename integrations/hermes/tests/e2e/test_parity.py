@@ -106,7 +106,7 @@ def test_same_as_without_the_plugin(
         lab.link.die()
     assert script(lab) == without
     if what == "router in mode shadow":
-        assert lab.router is not None
-        decided = [d for d in lab.router.decisions() if d.get("shadow") or d.get("mode") == "shadow"]
-        assert decided, "shadow decisions are there to be looked at"
+        answers = [e.data["answer"] for e in lab.timeline.entries("ROUTER", "decided")]
+        assert answers and all(a["mode"] == "shadow" and a["action"] == "pass_through" for a in answers)
+        assert {a["shadow"]["action"] for a in answers} >= {"queue", "pass_through"}, "what `on` would have done is there to see"
     lab.close()

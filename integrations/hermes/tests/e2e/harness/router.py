@@ -103,11 +103,6 @@ class Router:
         self.stop()
         raise AssertionError(f"busy-router did not start:\n{self.log()[-3000:]}")
 
-    def decisions(self) -> list[dict[str, Any]]:
-        """Newest first."""
-        with urlopen(f"{self.url}/v1/decisions?limit=1000", timeout=10) as answer:
-            return list(json.load(answer)["decisions"])
-
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
