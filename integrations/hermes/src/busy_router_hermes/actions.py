@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import logging
@@ -16,6 +17,8 @@ from .protocol import Decision
 from .steering import Steered, Steering
 
 log = logging.getLogger("busy_router")
+
+_HAND_OVER_LIMIT_S = 3.0
 
 
 @dataclass(eq=False)
@@ -56,13 +59,21 @@ class Actions:
         if taken.settled:
             return
         taken.settle()
-        mark(taken.event, word)
-        await taken.adapter.handle_message(taken.event)
+        await self._hand_over(taken, word)
 
     async def hand_over_kept(self, taken: Taken) -> None:
         """The same for a message that was settled by keeping it until the run had ended."""
-        mark(taken.event, NEXT_TURN)
-        await taken.adapter.handle_message(taken.event)
+        await self._hand_over(taken, NEXT_TURN)
+
+    async def _hand_over(self, taken: Taken, word: str) -> None:
+        mark(taken.event, word)
+        handing = asyncio.ensure_future(taken.adapter.handle_message(taken.event))
+        try:
+            await asyncio.shield(handing)
+        except asyncio.CancelledError:
+            # A shutdown ends this task, but not in the middle of giving the message back.
+            await asyncio.wait({handing}, timeout=_HAND_OVER_LIMIT_S)
+            raise
 
     async def queue_after_all(self, runner: Any, adapter: Any, event: Any, key: str) -> bool:
         """The message was to begin a turn, and another one was quicker."""

@@ -87,6 +87,13 @@ def is_busy(runner: Any, adapter: Any, key: str) -> bool:
     return not (callable(stale) and stale(key))
 
 
+def run_has_ended(runner: Any, adapter: Any, key: str) -> bool:
+    """The session is busy, but its run is over and only its answer is on the way. Hermes writes the run's number on the
+    adapter's guard when the run begins: without that, it has yet to begin."""
+    guard = (getattr(adapter, "_active_sessions", None) or {}).get(key)
+    return not in_running_agents(runner, key) and getattr(guard, "_hermes_run_generation", None) is not None
+
+
 def turn_id(runner: Any, key: str) -> str | None:
     value = getattr(running_agent(runner, key), "_current_turn_id", None)
     return value if isinstance(value, str) and value else None

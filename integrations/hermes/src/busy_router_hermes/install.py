@@ -148,7 +148,8 @@ class Hooks:
         if command not in ("stop", "new") or not hermes.may_run(runner, event.source, command):
             return
         dropped = self._intake.drop_after_run(key)
-        if command == "stop" and self._settings.stop_clears_queue and adapter is not None:
+        clears = self._settings.stop_clears_queue and self._intake.router_decides
+        if command == "stop" and clears and adapter is not None:
             head = len(hermes.queued(runner, adapter, key)) > 0
             behind = hermes.drop_overflow(runner, key)
             dropped = dropped + behind + int(head) if dropped + behind else 0

@@ -51,6 +51,8 @@ class Intake:
         self._sessions: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._applied: OrderedDict[str, None] = OrderedDict()
+        self.router_decides = False
+        """Whether the router's last answer was there, and in mode `on`. If not, Hermes is left as it is."""
 
     # --- taking ------------------------------------------------------------------------------------------------------
 
@@ -105,11 +107,13 @@ class Intake:
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     async def _decide_and_apply(self, taken: Taken, session: Session) -> None:
-        await self._past_the_edges(taken)
         if not taken.busy:
-            await self._actions.hand_back(taken, NEXT_TURN)
+            await self._actions.hand_back(taken)
             return
         decision = await self._ask(taken, session)
+        self.router_decides = decision is not None and decision.mode == "on"
+        if decision is not None and decision.acts:
+            await self._past_the_edges(taken)
         # The state may have changed during the answer: it is read again, and what is applied is true of it.
         if decision is None or hermes.is_draining(taken.runner):
             await self._actions.hand_back(taken)
@@ -137,8 +141,8 @@ class Intake:
         await self._actions.acknowledge(taken, decision)
 
     async def _past_the_edges(self, taken: Taken) -> None:
-        """A session is busy for Hermes some moments before its run begins, and until the answer is sent after it ended. What
-        arrives then meets no run: a moment's patience tells which it is."""
+        """A session is busy for Hermes some moments before its run begins, and after its end until the answer is sent. What is
+        to be applied then meets no run: a moment's patience tells whether there is one."""
         until = time.monotonic() + _EDGE_LIMIT_S
         while (
             taken.busy
@@ -166,7 +170,7 @@ class Intake:
             asking.cancel()
         log.info(
             "busy-router: %s in %s (rule %s, by %s, mode %s, %d ms)",
-            decision.action, taken.key, decision.rule, decision.decided_by, decision.mode,
+            decision.would or decision.action, taken.key, decision.rule, decision.decided_by, decision.mode,
             round((time.monotonic() - started) * 1000),
         )  # fmt: skip
         return decision

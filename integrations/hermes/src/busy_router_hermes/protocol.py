@@ -36,6 +36,8 @@ class Decision:
     command: Command | None = None
     ack: str | None = None
     replayed: bool = False
+    would: str = ""
+    """In shadow mode: what would be done in mode `on`. Only to be logged."""
 
     @property
     def acts(self) -> bool:
@@ -62,6 +64,7 @@ def parse_decision(body: bytes) -> Decision:
         command=_command(answer.get("command")),
         ack=ack_text if isinstance(ack_text, str) and ack_text.strip() else None,
         replayed=answer.get("replayed") is True,
+        would=_would(answer.get("shadow")),
     )
 
 
@@ -73,6 +76,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise InvalidAnswer("the answer is not an object")
     return answer
+
+
+def _would(shadow: Any) -> str:
+    return f"pass_through, would {_text(shadow, 'action')} ({_text(shadow, 'rule')})," if isinstance(shadow, Mapping) else ""
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str:

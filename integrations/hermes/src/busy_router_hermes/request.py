@@ -83,7 +83,7 @@ async def build(
             reply_to=reply_to(event),
         ),
         "busy": await busy(runner, adapter, key, agent, turn, waiting),
-        "capabilities": capabilities(runner),
+        "capabilities": capabilities(runner, agent),
     }
     if send_history and turn.history:
         request["history"] = turn.history
@@ -120,7 +120,7 @@ async def state_of(runner: Any, adapter: Any, key: str, agent: Any) -> tuple[str
         return "awaiting_answer", question
     if agent is None:
         # Set up, or at its end: the answer is on its way to the chat, and there is nothing left to interrupt.
-        return ("starting" if hermes.in_running_agents(runner, key) else "stopping"), None
+        return ("stopping" if hermes.run_has_ended(runner, adapter, key) else "starting"), None
     if await hermes.is_compacting(runner, key):
         return "compacting", None
     if getattr(agent, "_interrupt_requested", False) is True:
@@ -133,9 +133,11 @@ async def state_of(runner: Any, adapter: Any, key: str, agent: Any) -> tuple[str
     return "thinking", None
 
 
-def capabilities(runner: Any) -> list[str]:
-    """What can be carried out on this Hermes."""
+def capabilities(runner: Any, agent: Any) -> list[str]:
+    """What can be carried out on this Hermes, now."""
     lacking = set()
+    if not hasattr(agent, "steer"):  # there is none yet, or none that can
+        lacking.add("steer")
     if not hasattr(runner, "_handle_background_command"):
         lacking.add("background")
     return [name for name in CAPABILITIES if name not in lacking]

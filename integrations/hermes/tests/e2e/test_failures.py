@@ -39,7 +39,7 @@ def carol(frail: Lab, name: str) -> Iterator[Person]:
 def until_routed(person: Person) -> None:
     """Sends messages to a run until one reaches a working router."""
     lab = person.lab
-    hold = f"{person.nick}warm"
+    hold = f"{person.nick}warm{lab.timeline.mark()}"
     person.starts(f"get ready [hold={hold}]")
     deadline = time.monotonic() + 15
     while True:

@@ -46,6 +46,18 @@ def script(lab: Lab) -> list[str]:
     ida.waits_until("idle")
     lab.model.release("p4")
 
+    lou = lab.person("lou")
+    lou.starts("copy the files [hold=p6]")
+    at = lou.say("/queue list them").index
+    lou.hears("Queued", at)
+    at = lou.say("/queue count them").index
+    lou.hears("Queued", at)
+    at = lou.say("/stop").index
+    lou.hears("Stopped", at)
+    lab.asked("count them", at)
+    lou.waits_until("idle")
+    lab.model.release("p6")
+
     jan = lab.person("jan")
     at = jan.say("clean up [danger]").index
     jan.hears("requires approval", at)
@@ -70,7 +82,7 @@ def script(lab: Lab) -> list[str]:
 def transcript(lab: Lab, start: int) -> list[str]:
     """One list a chat, because chats do not wait for each other."""
     lines = []
-    for nick in ("gus", "hal", "ida", "jan", "kim"):
+    for nick in ("gus", "hal", "ida", "lou", "jan", "kim"):
         lines += [f"{nick} < {normal(line)}" for line in lab.person(nick).heard(start)]
     asked = sorted(normal(e.text) for e in lab.timeline.entries("MODEL", "asked", start))
     return lines + [f"model < {text}" for text in asked]

@@ -108,18 +108,19 @@ def test_hooks_take_what_later_versions_add() -> None:
     assert gateway.hooks.pre_gateway_dispatch(novelty=1) is None
 
 
-@pytest.mark.parametrize(("command", "left"), [("stop", []), ("new", ["one", "two"])])
-def test_stop_drops_what_is_queued_behind(command: str, left: list[str]) -> None:
-    """`/new` clears its queue itself, and must find it."""
+@pytest.mark.parametrize(("command", "decides", "dropped"), [("stop", True, True), ("stop", False, False), ("new", True, False)])
+def test_stop_drops_what_is_queued_behind(command: str, decides: bool, dropped: bool) -> None:
+    """`/new` clears its queue itself, and must find it. Where the router does not decide, stock is stock."""
 
     async def test() -> None:
         gateway = Gateway()
+        gateway.intake.router_decides = decides
         gateway.runner._queue_or_replace_pending_event(KEY, Event("one"))
         gateway.runner._queue_or_replace_pending_event(KEY, Event("two"))
         gateway.hooks._note_command(gateway.runner, gateway.adapter, Event(f"/{command}"), KEY, command)
         await gateway.settled()
-        assert gateway.queue() == (["one"] if command == "stop" else left)  # the head is Hermes's to drop
-        assert gateway.adapter.said == (["🗑️ Dropped 2 queued messages."] if command == "stop" else [])
+        assert gateway.queue() == (["one"] if dropped else ["one", "two"])  # the head is Hermes's to drop
+        assert gateway.adapter.said == (["🗑️ Dropped 2 queued messages."] if dropped else [])
 
     asyncio.run(test())
 

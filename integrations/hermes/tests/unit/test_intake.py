@@ -220,6 +220,27 @@ def test_cancelled_during_the_decision() -> None:
     run(test)
 
 
+def test_cancelled_while_giving_it_back() -> None:
+    async def test() -> None:
+        gateway = Gateway()
+        gateway.router.answers = [RouterUnavailable("down")]
+        original = gateway.adapter.handle_message
+
+        async def slow(event: Any) -> None:
+            await asyncio.sleep(0.1)
+            await original(event)
+
+        await gateway.receive("hello")
+        gateway.adapter.handle_message = slow  # type: ignore[method-assign]
+        await asyncio.sleep(0.05)
+        for task in list(gateway.adapter._background_tasks):
+            task.cancel()
+        await gateway.settled()
+        assert gateway.queue() == ["hello"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("field", ["unauthorized", "internal"])
 def test_what_is_not_the_routers(field: str) -> None:
     async def test() -> None:
@@ -377,18 +398,20 @@ def test_an_agent_that_is_being_set_up_is_interrupted_by_the_adapters_flag() -> 
     run(test)
 
 
-def test_the_edge_after_a_run_is_waited_out() -> None:
-    """Its answer is being sent: nobody is asked, and the message is the next turn."""
+@pytest.mark.parametrize(("answer", "turns"), [("queue", ["hello"]), (decision("pass_through", mode="off"), [])])
+def test_the_edge_after_a_run_is_waited_out_where_the_router_decides(answer: Any, turns: list[str]) -> None:
+    """Its answer is being sent: the message is the next turn. Without a decision Hermes does what it does."""
 
     async def test() -> None:
         gateway = Gateway()
         gateway.runner._running_agents.clear()
+        gateway.router.answers = [answer]
         await gateway.receive("hello")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         gateway.idle()
         await gateway.settled()
-        assert gateway.router.asked == []
-        assert gateway.adapter.turns == ["hello"]
+        assert gateway.adapter.turns == turns
+        assert gateway.adapter.said == ([] if turns else ["stock interrupt"])
 
     run(test)
 

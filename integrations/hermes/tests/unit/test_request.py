@@ -10,7 +10,7 @@ import types
 from typing import Any
 
 import pytest
-from fakes import KEY, Event, Gateway, Kind, Platform, Source
+from fakes import KEY, Agent, Event, Gateway, Kind, Platform, Source
 
 from busy_router_hermes import hermes, request
 from busy_router_hermes.observer import Observer, Owners, recent
@@ -118,6 +118,8 @@ def test_states(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_session_that_only_sends_its_answer_is_stopping() -> None:
     gateway = Gateway()
     gateway.runner._running_agents.clear()
+    assert build(gateway, Event("hello"))["busy"]["state"] == "starting"
+    gateway.adapter._active_sessions[KEY]._hermes_run_generation = 3
     assert build(gateway, Event("hello"))["busy"]["state"] == "stopping"
 
 
@@ -203,7 +205,12 @@ def test_without_the_background_handler_it_is_not_offered() -> None:
     class Bare:
         pass
 
-    assert request.capabilities(Bare()) == ["interrupt", "queue", "ignore", "steer"]
+    assert request.capabilities(Bare(), Agent()) == ["interrupt", "queue", "ignore", "steer"]
+
+
+def test_an_agent_that_is_being_set_up_cannot_be_steered() -> None:
+    gateway = Gateway(agent=None)
+    assert build(gateway, Event("hello"))["capabilities"] == ["interrupt", "queue", "ignore", "background"]
 
 
 @pytest.mark.parametrize(
