@@ -141,10 +141,12 @@ class Actions:
             return
         agent = hermes.running_agent(taken.runner, taken.key)
         turn = hermes.turn_id(taken.runner, taken.key)
-        done = await self._stock(taken, "steer", decision.ack)
-        if done == "steer":
-            text = (taken.event.text or "").strip()
-            self.steering.note(Steered(agent, turn, taken.key, taken.event, text, taken.runner, taken.adapter))
+        text = (taken.event.text or "").strip()
+        steered = Steered(agent, turn, taken.key, taken.event, text, taken.runner, taken.adapter)
+        # Noted before, because the turn can end while the acknowledgement is being sent.
+        self.steering.note(steered)
+        if await self._stock(taken, "steer", decision.ack) != "steer":
+            self.steering.forget(steered)
 
     async def _background(self, taken: Taken, decision: Decision) -> None:
         runner, event = taken.runner, taken.event

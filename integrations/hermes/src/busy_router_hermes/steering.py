@@ -38,6 +38,10 @@ class Steering:
             self._steered.append(steered)
             del self._steered[:-64]
 
+    def forget(self, steered: Steered) -> None:
+        with self._lock:
+            self._steered = [s for s in self._steered if s is not steered]
+
     def take_back(self, agent: Any, turn_id: str | None) -> list[Steered]:
         """What was steered into this turn and not taken, which the agent then no longer holds."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .harness.gateway import Lab, Person
+from .harness.gateway import PATIENCE_MS, Lab, Person
 
 
 def test_interrupt_stops_the_run_and_the_message_is_the_next_turn(on: Lab, alice: Person) -> None:
@@ -109,7 +109,7 @@ def test_the_router_is_told_what_it_needs(on: Lab, alice: Person) -> None:
     assert request["busy"]["queued"] == 0
     assert request["capabilities"] == ["interrupt", "queue", "ignore", "steer", "background"]
     assert request["default_action"] == "interrupt"
-    assert request["deadline_ms"] == 1900
+    assert request["deadline_ms"] == PATIENCE_MS - 100
     texts = [m["text"] for m in request["history"]]
     assert "what is two and two" in texts and any("ANSWER to <what is two" in t for t in texts)
     on.model.release(alice.nick)

@@ -16,7 +16,7 @@ STOCK_ACK = "⚡ Interrupting current task"
 @pytest.fixture(scope="module")
 def frail(make_lab: Callable[..., Lab]) -> Lab:
     """Little patience with the router, and a short break after a failure."""
-    return make_lab(settings={"timeout_ms": 700, "breaker_open_s": 1.5})
+    return make_lab(settings={"timeout_ms": 1500, "breaker_open_s": 1.5})
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def until_routed(person: Person) -> None:
     while True:
         at = person.say("thanks").index
         try:
-            person.decided(at, timeout=1.0)
+            person.decided(at, timeout=2.0)
             break
         except AssertionError:
             # Hermes took it as an interruption, so there may be no run left to ask about.

@@ -432,6 +432,36 @@ def test_a_steered_message_is_saved_at_the_end_of_the_turn() -> None:
     run(test)
 
 
+def test_the_turn_ends_while_steering_is_acknowledged() -> None:
+    async def test() -> None:
+        gateway = Gateway()
+        gateway.hooks._loop = asyncio.get_running_loop()
+
+        async def slow(**_: Any) -> None:
+            await asyncio.to_thread(gateway.hooks.post_llm_call, turn_id="turn-1")
+
+        gateway.adapter._send_with_retry = slow  # type: ignore[method-assign]
+        gateway.router.answers = ["steer"]
+        await gateway.receive("mind the gap")
+        await gateway.settled()
+        assert gateway.queue() == ["mind the gap"]
+
+    run(test)
+
+
+def test_steering_that_was_not_taken_is_not_saved_twice() -> None:
+    async def test() -> None:
+        gateway = Gateway()
+        gateway.agent.steer = lambda text: False  # type: ignore[method-assign]
+        gateway.router.answers = ["steer"]
+        await gateway.receive("mind the gap")
+        await gateway.settled()
+        assert gateway.queue() == ["mind the gap"]
+        assert gateway.steering.agent_of("turn-1") is None
+
+    run(test)
+
+
 def test_a_steered_message_survives_an_interrupt() -> None:
     async def test() -> None:
         gateway = Gateway()

@@ -77,7 +77,7 @@ class Router:
         config = folder / "busy-router.toml"
         config.write_text(
             f'mode = "{mode}"\n\n[server]\nlisten = "{listen}"\n\n'
-            f'[model]\nprovider = "openai"\nbase_url = "{model_url}"\nmodel = "router-model"\n\n'
+            f'[model]\nprovider = "openai"\nbase_url = "{model_url}"\nmodel = "router-model"\ntimeout_ms = 8000\n\n'
             '[actions]\nsteer = "execute"\nbackground = "execute"\n\n'
             "[ack]\ncooldown_s = 0\n"
         )
