@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .harness.gateway import Lab
+from .harness.gateway import Lab, Person
 
 
-def script(lab: Lab) -> list[str]:
-    """Some of everything that the plugin touches. Returns what people saw and what the model was asked."""
-    start = lab.timeline.mark()
-    gus = lab.person("gus")
+def chat_of_gus(gus: Person) -> None:
+    """A message that interrupts."""
     gus.say("hello there")
     gus.hears("ANSWER to <hello there>")
     gus.waits_until("idle")
@@ -22,33 +21,39 @@ def script(lab: Lab) -> list[str]:
     at = gus.say("no, move them").index
     gus.hears("ANSWER to <no, move them>", at)
     gus.waits_until("idle")
-    lab.model.release("p1")
+    gus.lab.model.release("p1")
 
-    hal = lab.person("hal")
+
+def chat_of_hal(hal: Person) -> None:
+    """Side and queue commands."""
     hal.starts("copy the files [hold=p2]")
     at = hal.say("/queue list them").index
     hal.hears("Queued", at)
     at = hal.say("/background the weather [hold=p7]").index
     hal.hears("You can keep chatting", at)  # the notice has several lines; the result must not come between them
-    lab.model.release("p7")
+    hal.lab.model.release("p7")
     hal.hears("ANSWER to <the weather", at)
-    lab.model.release("p2")
+    hal.lab.model.release("p2")
     hal.hears("ANSWER to <list them>", at)
     hal.waits_until("idle")
 
-    ida = lab.person("ida")
+
+def chat_of_ida(ida: Person) -> None:
+    """An unknown command, and stop."""
     ida.starts("copy the files [hold=p3]")
     at = ida.say("/foobar hello").index
     ida.hears("ANSWER to </foobar hello>", at)
     ida.waits_until("idle")
-    lab.model.release("p3")
+    ida.lab.model.release("p3")
     ida.starts("copy the files again [hold=p4]")
     at = ida.say("/stop").index
     ida.hears("Stopped", at)
     ida.waits_until("idle")
-    lab.model.release("p4")
+    ida.lab.model.release("p4")
 
-    lou = lab.person("lou")
+
+def chat_of_lou(lou: Person) -> None:
+    """Stop with a queue."""
     lou.starts("copy the files [hold=p6]")
     at = lou.say("/queue list them").index
     lou.hears("Queued", at)
@@ -56,35 +61,51 @@ def script(lab: Lab) -> list[str]:
     lou.hears("Queued", at)
     at = lou.say("/stop").index
     lou.hears("Stopped", at)
-    lab.asked("count them", at)
+    lou.lab.asked("count them", at)
     lou.waits_until("idle")
-    lab.model.release("p6")
+    lou.lab.model.release("p6")
 
-    jan = lab.person("jan")
+
+def chat_of_jan(jan: Person) -> None:
+    """An approval and a question."""
     at = jan.say("clean up [danger]").index
-    jan.hears("requires approval", at)
+    jan.hears("or /deny to cancel", at)  # the last of several lines
     at = jan.say("yes").index
     jan.hears("ANSWER to <clean up", at)
     jan.waits_until("idle")
     at = jan.say("paint it [clarify]").index
-    jan.hears("Which colour?", at)
+    jan.hears("Reply with the number", at)
     at = jan.say("blue").index
     jan.hears("ANSWER to <paint it", at)
     jan.waits_until("idle")
 
-    kim = lab.person("kim")
+
+def chat_of_kim(kim: Person) -> None:
+    """A picture."""
     kim.starts("copy the files [hold=p5]")
     at = kim.say("@photo what is this").index
     kim.hears("ANSWER to", at)
     kim.waits_until("idle")
-    lab.model.release("p5")
+    kim.lab.model.release("p5")
+
+
+CHATS = {"gus": chat_of_gus, "hal": chat_of_hal, "ida": chat_of_ida, "lou": chat_of_lou, "jan": chat_of_jan, "kim": chat_of_kim}
+
+
+def script(lab: Lab) -> list[str]:
+    """Some of everything that the plugin touches, side by side: each chat is a session of its own. Returns what people saw
+    and what the model was asked."""
+    start = lab.timeline.mark()
+    with ThreadPoolExecutor(len(CHATS)) as pool:
+        for chat in [pool.submit(talk, lab.person(nick)) for nick, talk in CHATS.items()]:
+            chat.result()
     return transcript(lab, start)
 
 
 def transcript(lab: Lab, start: int) -> list[str]:
     """One list a chat, because chats do not wait for each other."""
     lines = []
-    for nick in ("gus", "hal", "ida", "lou", "jan", "kim"):
+    for nick in CHATS:
         lines += [f"{nick} < {normal(line)}" for line in lab.person(nick).heard(start)]
     asked = sorted(normal(e.text) for e in lab.timeline.entries("MODEL", "asked", start))
     return lines + [f"model < {text}" for text in asked]

@@ -17,6 +17,7 @@ class FakeIrc:
         self.timeline = timeline
         self.joined = threading.Event()
         self._connection: Any = None
+        self._sending = threading.Lock()
         irc = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -50,8 +51,9 @@ class FakeIrc:
                 handler.wfile.write(b"PONG\r\n")
 
     def say(self, nick: str, text: str, to: str = BOT) -> Entry:
-        entry = self.timeline.add(nick, "says", text, to=to)
-        self._connection.sendall(f":{nick}!{nick}@loop PRIVMSG {to} :{text}\r\n".encode())
+        with self._sending:
+            entry = self.timeline.add(nick, "says", text, to=to)
+            self._connection.sendall(f":{nick}!{nick}@loop PRIVMSG {to} :{text}\r\n".encode())
         return entry
 
     def say_at_once(self, nick: str, texts: list[str], to: str = BOT) -> None:
@@ -59,4 +61,5 @@ class FakeIrc:
         for text in texts:
             self.timeline.add(nick, "says", text, to=to)
         lines = "".join(f":{nick}!{nick}@loop PRIVMSG {to} :{text}\r\n" for text in texts)
-        self._connection.sendall(lines.encode())
+        with self._sending:
+            self._connection.sendall(lines.encode())
