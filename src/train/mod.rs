@@ -35,7 +35,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { epochs: 12, rate: 0.2, smoothing: 0.06, dropout: 0.3, runs: 4, composed_weight: 0.4, kept_accuracy: 0.85 }
+        Self { epochs: 12, rate: 0.2, smoothing: 0.06, dropout: 0.3, runs: 4, composed_weight: 0.4, kept_accuracy: 0.8 }
     }
 }
 
