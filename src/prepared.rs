@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Override, Policy, Provider, Settings};
 use crate::lexicon::{CommandTable, Lexicon};
-use crate::model::{Model, builtin::Builtin, cascade::Cascade, openai::OpenAi};
+use crate::model::{Model, builtin::Builtin, cascade::Cascade, openai::OpenAi, prompt::Prompts};
 use crate::protocol::RouteRequest;
 
 /// The settings in the form in which decisions need them.
@@ -19,20 +19,27 @@ pub struct Prepared {
     pub lexicon: Arc<Lexicon>,
     /// What the guards leave open is put to this one.
     pub model: Arc<dyn Model>,
+    /// What an LLM is told; nothing where none is asked. Kept to see whether a reload changes it.
+    prompts: Option<Prompts>,
     base: Policy,
     overrides: Vec<(Override, Policy)>,
     commands: HashMap<String, CommandTable>,
 }
 
 impl Prepared {
-    /// Prepares settings for use. On a reload `previous` hands on the model if nothing about it has changed, so that its breaker and budgets
-    /// go on counting.
+    /// Prepares settings for use. On a reload `previous` hands on the model if nothing about it has changed, neither a setting nor a prompt, so
+    /// that its breaker and budgets go on counting.
     ///
     /// # Errors
     /// A setting that only shows to be wrong when it is used, such as a prompt that cannot be read.
     pub fn new(settings: Settings, clock: &Clock, previous: Option<&Self>) -> Result<Self, ConfigError> {
+        let own = &settings.model;
+        let prompts = match own.provider {
+            Provider::Builtin => None,
+            Provider::Openai | Provider::Cascade => Some(Prompts::load(own.prompt_dir.as_deref(), own.structured_output)?),
+        };
         let model: Arc<dyn Model> = match previous {
-            Some(previous) if previous.settings.model == settings.model => previous.model.clone(),
+            Some(previous) if previous.settings.model == settings.model && previous.prompts == prompts => previous.model.clone(),
             _ => match settings.model.provider {
                 Provider::Builtin => Arc::new(Builtin::embedded()?),
                 Provider::Openai => Arc::new(OpenAi::new(&settings.model, clock.clone())?),
@@ -41,7 +48,7 @@ impl Prepared {
                 }
             },
         };
-        Self::with_model(settings, model, previous)
+        Ok(Self { prompts, ..Self::with_model(settings, model, previous)? })
     }
 
     /// The same with a model of the caller's, such as the answers that a fixture prescribes.
@@ -60,6 +67,7 @@ impl Prepared {
             .map(|gateway| (gateway.to_owned(), lexicon.command_table(gateway, settings.commands.get(gateway))))
             .collect();
         Ok(Self {
+            prompts: None,
             base: settings.base_policy(),
             overrides: settings.overrides.iter().map(|over| (over.clone(), settings.policy_with(over))).collect(),
             commands,

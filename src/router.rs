@@ -87,16 +87,30 @@ impl Router {
 
     async fn decide(&self, prepared: &Prepared, turn: &Turn<'_>, started: Instant, deadline: Instant) -> Decision {
         let verdict = match first_guard(turn) {
-            Some(verdict) => verdict,
+            Some(verdict) => {
+                self.speak_for_album(turn, &verdict);
+                verdict
+            }
             None => self.album_or_rest(prepared, turn, deadline).await,
         };
         self.settle(turn, verdict, started)
     }
 
+    /// A caption that a guard decided decides for the parts that follow it. They are no commands, though, and what came while there was no run
+    /// is not remembered.
+    fn speak_for_album(&self, turn: &Turn<'_>, verdict: &Verdict) {
+        if let Some(album_id) = album_id(turn)
+            && verdict.action != Action::Dispatch
+            && verdict.rule != Rule::NotBusy
+        {
+            // An error says that a part before it decides already.
+            let _ = self.memory.album(turn.request, album_id, turn.policy.guards.redelivery_window_s).outcome.set(verdict.action);
+        }
+    }
+
     /// `album`, and everything after it: the first part of an album decides for all.
     async fn album_or_rest(&self, prepared: &Prepared, turn: &Turn<'_>, deadline: Instant) -> Verdict {
-        let album = turn.request.message.media.iter().find_map(|media| media.album_id.as_deref()).filter(|id| !id.is_empty());
-        let Some(album_id) = album else {
+        let Some(album_id) = album_id(turn) else {
             return self.rest(prepared, turn, deadline).await;
         };
         let flight = self.memory.album(turn.request, album_id, turn.policy.guards.redelivery_window_s);
@@ -134,8 +148,9 @@ impl Router {
             Some(verdict) => verdict,
             None => by_model(prepared, turn, deadline).await,
         };
+        // What the gateway cannot even queue passes through: then nothing was accepted here.
         if let Some(ticket) = ticket
-            && verdict.action.accepts()
+            && permitted(turn, &verdict).0.accepts()
         {
             ticket.keep();
         }
@@ -200,10 +215,16 @@ fn first_guard(turn: &Turn<'_>) -> Option<Verdict> {
     busy::not_busy(turn)
         .or_else(|| busy::stale_busy(turn))
         .or_else(|| command::command(turn))
+        .or_else(|| command::detach_command(turn))
         .or_else(|| command::unknown_command(turn))
         .or_else(|| media::empty(turn))
         .or_else(|| stop::stop_phrase(turn))
         .or_else(|| pending::pending_reply(turn))
+}
+
+/// The album that the message is a part of.
+fn album_id<'t>(turn: &Turn<'t>) -> Option<&'t str> {
+    turn.request.message.media.iter().find_map(|media| media.album_id.as_deref()).filter(|id| !id.is_empty())
 }
 
 /// Whether there is no run: such a message is not remembered.

@@ -25,7 +25,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let url = match &args.url {
         Some(url) => url.clone(),
         None => {
-            let listen = std::env::var("BUSY_ROUTER_LISTEN").unwrap_or_else(|_| "127.0.0.1:8710".to_owned());
+            let listen = ["BUSY_ROUTER_LISTEN", "BUSY_ROUTER_SERVER__LISTEN"].iter().find_map(|name| std::env::var(name).ok());
+            let listen = listen.unwrap_or_else(|| "127.0.0.1:8710".to_owned());
             // An address that means "everywhere" is asked on loopback.
             let address = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
             format!("http://{address}").parse().map_err(|error| Failure::bad_input(format!("BUSY_ROUTER_LISTEN: {error}")))?

@@ -39,6 +39,7 @@ pub struct Args {
 /// A setting that is wrong, or an address that cannot be bound.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let sources = Sources::from_process(args.config, args.listen, args.mode);
+    let as_loaded = content(&sources);
     let loaded = sources.load()?;
     let _logs = logs::init(&loaded.settings.log, args.log_format);
     for warning in &loaded.warnings {
@@ -57,8 +58,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         // Before the line that says so: who reads it may send a signal at once.
         let terminate = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         let hangup = signal(SignalKind::hangup())?;
+        // Likewise: who reads it may change the file at once.
+        let watch = watch(&sources);
         tracing::info!(target: "lifecycle", mode = mode.as_str(), version = env!("CARGO_PKG_VERSION"), "listening on {}", listener.url());
-        let reload = reload_on_change(app.clone(), sources, hangup);
+        let reload = reload_on_change(app.clone(), sources, hangup, watch, as_loaded);
         tokio::select! {
             () = serve(listener, app, terminate.recv()) => {}
             // Never ends by itself.
@@ -82,32 +85,35 @@ impl Signals {
     }
 }
 
-/// Reloads on SIGHUP and when the config file has other content than before.
-async fn reload_on_change(app: Arc<App>, sources: Sources, mut hangup: Signal) {
-    let mut watch = sources.file.as_deref().and_then(|path| {
-        FileWatch::new(path)
-            .inspect_err(|error| tracing::warn!(%error, "the config file cannot be watched; send SIGHUP to reload it"))
-            .ok()
-    });
-    let content = |sources: &Sources| sources.file.as_deref().and_then(|path| std::fs::read(path).ok());
-    let mut last = content(&sources);
+fn watch(sources: &Sources) -> Option<FileWatch> {
+    FileWatch::new(sources.file.as_deref()?)
+        .inspect_err(|error| tracing::warn!(%error, "the config file cannot be watched; send SIGHUP to reload it"))
+        .ok()
+}
+
+fn content(sources: &Sources) -> Option<Vec<u8>> {
+    std::fs::read(sources.file.as_deref()?).ok()
+}
+
+/// Reloads on SIGHUP and when the config file has other content than `last` time.
+async fn reload_on_change(app: Arc<App>, sources: Sources, mut hangup: Signal, mut watch: Option<FileWatch>, mut last: Option<Vec<u8>>) {
+    let mut by_signal = false;
     loop {
-        let by_signal = tokio::select! {
+        let now = content(&sources);
+        // Other files live in the folder too, and a file that is being replaced is gone for a moment.
+        if by_signal || (now.is_some() && now != last) {
+            last = now;
+            match app.reload(&sources) {
+                Ok(()) => {
+                    let mode = app.live.load().prepared.settings.mode;
+                    tracing::info!(target: "lifecycle", mode = mode.as_str(), "configuration reloaded");
+                }
+                Err(error) => tracing::error!(%error, "the new configuration is refused; the old one stays"),
+            }
+        }
+        by_signal = tokio::select! {
             _ = hangup.recv() => true,
             () = async { match &mut watch { Some(watch) => watch.changed().await, None => std::future::pending().await } } => false,
         };
-        let now = content(&sources);
-        // Other files live in the folder too, and a file that is being replaced is gone for a moment.
-        if !by_signal && (now == last || now.is_none()) {
-            continue;
-        }
-        last = now;
-        match app.reload(&sources) {
-            Ok(()) => {
-                let mode = app.live.load().prepared.settings.mode;
-                tracing::info!(target: "lifecycle", mode = mode.as_str(), "configuration reloaded");
-            }
-            Err(error) => tracing::error!(%error, "the new configuration is refused; the old one stays"),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! `command` and `unknown_command`: text for the gateway's own command handler, which no model ever sees.
 
 use super::{Turn, Verdict};
+use crate::config::Permission;
 use crate::protocol::{Action, Capability, Command, Lane, Rule};
 
 /// The text is a command of this gateway.
@@ -16,6 +17,20 @@ pub fn command(turn: &Turn<'_>) -> Option<Verdict> {
         verdict.suggested = Some(Action::Detach);
     }
     verdict.command = Some(Command { name, args: args.to_owned(), lane });
+    Some(verdict)
+}
+
+/// `/detach` where the gateway has no such command, but a tool that can be detached: it can mean nothing else.
+#[must_use]
+pub fn detach_command(turn: &Turn<'_>) -> Option<Verdict> {
+    let (name, args) = parse(&turn.text.visible, &turn.policy.guards.command_prefixes)?;
+    let may_be_mentioned = turn.policy.actions.permission(Action::Detach) != Permission::Off;
+    if !name.eq_ignore_ascii_case("detach") || !may_be_mentioned {
+        return None;
+    }
+    super::detach::target(turn)?;
+    let mut verdict = Verdict::guard(Rule::Command, Action::Detach);
+    verdict.command = Some(Command { name: name.to_ascii_lowercase(), args: args.to_owned(), lane: Lane::Side });
     Some(verdict)
 }
 

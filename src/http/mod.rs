@@ -53,6 +53,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Slots for requests under way; `server.max_in_flight`.
     in_flight: Arc<Semaphore>,
+    /// How many slots there are. They were made at the start, so a reload does not change their number.
+    max_in_flight: usize,
     draining: AtomicBool,
     clock: Clock,
 }
@@ -65,6 +67,7 @@ impl App {
             router: Router::new(clock.clone()),
             tasks: TaskMemory::default(),
             in_flight: Arc::new(Semaphore::new(live.prepared.settings.server.max_in_flight)),
+            max_in_flight: live.prepared.settings.server.max_in_flight,
             live: ArcSwap::from_pointee(live),
             metrics: Metrics::new(),
             draining: AtomicBool::new(false),
@@ -111,6 +114,6 @@ impl App {
     /// Requests under way.
     #[must_use]
     pub fn requests_under_way(&self) -> usize {
-        self.live.load().prepared.settings.server.max_in_flight.saturating_sub(self.in_flight.available_permits())
+        self.max_in_flight.saturating_sub(self.in_flight.available_permits())
     }
 }

@@ -19,7 +19,7 @@ use crate::protocol::{Action, BusyState};
 const KEY: &str = "model.prompt_dir";
 
 /// The prompts, checked and ready to be filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompts {
     system: Template,
     user: Template,
@@ -28,7 +28,7 @@ pub struct Prompts {
     format: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Example {
     action: Action,
     text: String,
@@ -152,7 +152,7 @@ impl serde_json::ser::Formatter for NoTemplateMarks {
 }
 
 /// A text with named slots, each of which stands in it exactly once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Template {
     /// The text before each slot, and the slot's name.
     slots: Vec<(String, &'static str)>,

@@ -6,8 +6,10 @@ use utoipa::ToSchema;
 
 /// Defines an enum whose variants are words of the protocol: the word on the wire, and a doc line that is also available at run
 /// time as the word's meaning.
+///
+/// A word is taken as `tt`: the derive for the `OpenAPI` document does not see through a `literal` and would name the variant instead.
 macro_rules! vocabulary {
-    ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $variant:ident = $word:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $(#[doc = $doc:literal] $variant:ident = $word:tt,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         pub enum $name {

@@ -166,7 +166,12 @@ impl Metrics {
     /// Everything in the text format of Prometheus.
     #[must_use]
     pub fn render(&self, breaker: Option<BreakerState>) -> String {
-        self.breaker.set(breaker.map_or(0, |state| state as i64));
+        // The higher, the worse; the help text says so.
+        self.breaker.set(match breaker {
+            None | Some(BreakerState::Closed) => 0,
+            Some(BreakerState::HalfOpen) => 1,
+            Some(BreakerState::Open) => 2,
+        });
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

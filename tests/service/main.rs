@@ -1,0 +1,20 @@
+//! The real service from outside: every test starts the built program on a free port, talks HTTP to it, and holds its answers to the
+//! sentences of the protocol. One binary, so that it is linked once; modules by subject.
+//!
+//! No test sleeps to be right. What must happen is waited for by [`harness::eventually`], which fails after a while; what must not happen is
+//! shown by something that comes after it.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
+
+#[path = "../support/upstream.rs"]
+mod upstream;
+
+mod docs;
+mod harness;
+mod wire;
+
+mod model_faults;
+mod races;
+mod route;
+mod http;
+mod config;
+mod tasks;
