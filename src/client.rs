@@ -5,7 +5,6 @@ use url::{Host, Url};
 
 /// A client for one address: no redirects, no retries, small packets sent at once; straight to loopback, whatever proxy the environment
 /// names; without the system's certificates where no TLS is spoken.
-#[must_use]
 pub fn builder(url: &Url) -> ClientBuilder {
     // An error says that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -102,6 +102,7 @@ mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::guards::testing::request;
+    use crate::protocol::ChatKind::{Direct, Group};
     use crate::protocol::Mode;
 
     #[test]
@@ -117,7 +118,6 @@ mod tests {
             });
             prepared.policy(&request).mode
         };
-        use crate::protocol::ChatKind::{Direct, Group};
         assert_eq!(mode(Some("telegram"), Group, "s"), Mode::Off);
         assert_eq!(mode(Some("telegram"), Direct, "s"), Mode::Shadow);
         assert_eq!(mode(None, Direct, "s"), Mode::Off);

@@ -323,7 +323,7 @@ fn reason(turn: &Turn<'_>, verdict: &Verdict, action: Action, suggested: Option<
         format!("the gateway cannot {} now", verdict.action)
     };
     let better = suggested.map(|better| format!(", {better} would be better")).unwrap_or_default();
-    Cow::Owned(format!("{} It becomes {action}{better}: {why}.", meaning))
+    Cow::Owned(format!("{meaning} It becomes {action}{better}: {why}."))
 }
 
 /// The decision while the router is off: as if it were not there.

@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Runs the command: whether everything is as good as it must be.
 ///
 /// # Errors
-/// See [`run`].
+/// See [`run()`].
 pub async fn replay(
     args: &Args,
     style: Style,

@@ -71,7 +71,7 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> ApiError {
             let mut pointer = String::new();
             for segment in error.path() {
                 match segment {
-                    Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+                    Segment::Seq { index } => pointer.extend(["/", &index.to_string()]),
                     Segment::Map { key } | Segment::Enum { variant: key } => {
                         pointer.push('/');
                         pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));

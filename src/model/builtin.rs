@@ -149,7 +149,7 @@ impl Builtin {
         for value in temperatures.iter_mut().chain(&mut bias) {
             *value = next()?;
         }
-        let table = votes.as_chunks::<7>().0.iter().map(|votes| votes.map(|vote| vote as i8)).collect();
+        let table = votes.as_chunks::<7>().0.iter().map(|votes| votes.map(u8::cast_signed)).collect();
         Ok(Self { table, scale, bias, temperatures, threshold })
     }
 

@@ -231,6 +231,7 @@ vocabulary! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the list above marks no word as the default")]
 impl Default for ChatKind {
     fn default() -> Self {
         Self::Direct
