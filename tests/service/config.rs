@@ -22,14 +22,28 @@ fn check(config: &str, env: &[(&str, &str)]) -> Output {
 
 #[test]
 fn check_prints_the_effective_settings() {
-    let output = check("mode = \"shadow\"\n[model]\ntimeout_ms = 777\n[[override]]\nchat = \"group\"\n[override.guards]\nambient = \"ignore\"\n", &[("BUSY_ROUTER_ACK__LOCALE", "de")]);
+    let output = check(
+        "mode = \"shadow\"\n[model]\ntimeout_ms = 777\n[[override]]\nchat = \"group\"\n[override.guards]\nambient = \"ignore\"\n",
+        &[("BUSY_ROUTER_ACK__LOCALE", "de")],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let settings: toml::Table = stdout(&output).parse().expect("what it prints is a config file");
     let at = |path: &str| path.split('.').try_fold(&toml::Value::Table(settings.clone()), |value, key| value.get(key)).cloned();
-    for (path, value) in [("mode", "shadow"), ("ack.locale", "de"), ("server.listen", "127.0.0.1:8710"), ("model.provider", "builtin"), ("state.backend", "memory")] {
+    for (path, value) in [
+        ("mode", "shadow"),
+        ("ack.locale", "de"),
+        ("server.listen", "127.0.0.1:8710"),
+        ("model.provider", "builtin"),
+        ("state.backend", "memory"),
+    ] {
         assert_eq!(at(path).and_then(|value| value.as_str().map(str::to_owned)).as_deref(), Some(value), "{path}");
     }
-    for (path, value) in [("model.timeout_ms", 777), ("guards.duplicate_window_s", 30), ("server.max_body_bytes", 65_536), ("model.max_concurrency", 64)] {
+    for (path, value) in [
+        ("model.timeout_ms", 777),
+        ("guards.duplicate_window_s", 30),
+        ("server.max_body_bytes", 65_536),
+        ("model.max_concurrency", 64),
+    ] {
         assert_eq!(at(path).and_then(|value| value.as_integer()), Some(value), "{path}");
     }
     // What it prints is itself a config file with the same meaning.
@@ -40,7 +54,10 @@ fn check_prints_the_effective_settings() {
 #[test]
 fn check_names_key_line_and_remedy() {
     for (config, words) in [
-        ("mode = \"on\"\n\n[model]\ntimeout_mss = 5\n", &["busy-router.toml:4", "model.timeout_mss", "did you mean `timeout_ms`?"][..]),
+        (
+            "mode = \"on\"\n\n[model]\ntimeout_mss = 5\n",
+            &["busy-router.toml:4", "model.timeout_mss", "did you mean `timeout_ms`?"][..],
+        ),
         ("[mdoel]\n", &["busy-router.toml:1", "did you mean `model`?"]),
         ("\n\nmode = \"onn\"\n", &["busy-router.toml:3", "mode", "did you mean `on`?"]),
         ("[guards]\nambient = \"drop\"\n", &["busy-router.toml:2", "guards.ambient", "queue", "ignore", "pass_through"]),
@@ -55,11 +72,20 @@ fn check_names_key_line_and_remedy() {
         ("[ack.text.en]\nqueued = \"x\"\n", &["busy-router.toml:1", "ack.text.en", "did you mean `queue`?"]),
         ("[commands.hermes]\nx = \"fast\"\n", &["busy-router.toml:2", "commands.hermes.x"]),
         ("[[override]]\nmode = \"on\"\n", &["busy-router.toml:1", "selects nothing"]),
-        ("[[override]]\nplatform = \"x\"\n\n[[override]]\nplatfrom = \"y\"\n", &["busy-router.toml:5", "did you mean `platform`?"]),
+        (
+            "[[override]]\nplatform = \"x\"\n\n[[override]]\nplatfrom = \"y\"\n",
+            &["busy-router.toml:5", "did you mean `platform`?"],
+        ),
         ("[server]\nlisten = \"localhost\"\n", &["busy-router.toml:2", "server.listen"]),
         ("[server]\ntokens_file = \"no-such-file.toml\"\n", &["server.tokens_file", "no-such-file.toml", "cannot be read"]),
-        ("[model]\nprovider = \"openai\"\nbase_url = \"http://x/v1\"\nmodel = \"m\"\napi_key_env = \"NOT_SET_ANYWHERE\"\n", &["model.api_key_env", "NOT_SET_ANYWHERE"]),
-        ("[model]\nprovider = \"openai\"\nbase_url = \"http://x/v1\"\nmodel = \"m\"\nprompt_dir = \"nowhere\"\n", &["model.prompt_dir", "nowhere"]),
+        (
+            "[model]\nprovider = \"openai\"\nbase_url = \"http://x/v1\"\nmodel = \"m\"\napi_key_env = \"NOT_SET_ANYWHERE\"\n",
+            &["model.api_key_env", "NOT_SET_ANYWHERE"],
+        ),
+        (
+            "[model]\nprovider = \"openai\"\nbase_url = \"http://x/v1\"\nmodel = \"m\"\nprompt_dir = \"nowhere\"\n",
+            &["model.prompt_dir", "nowhere"],
+        ),
         ("mode = \n", &["busy-router.toml:1"]),
         ("mode = \"on\"\nmode = \"off\"\n", &["busy-router.toml:2"]),
     ] {
@@ -75,7 +101,11 @@ fn check_names_key_line_and_remedy() {
     assert!(stderr(&missing).contains("/no/such/file.toml"), "{}", stderr(&missing));
     let by_variable = check("", &[("BUSY_ROUTER_MODE", "maybe")]);
     assert_eq!(by_variable.status.code(), Some(2));
-    assert!(stderr(&by_variable).contains("BUSY_ROUTER_MODE") && stderr(&by_variable).contains("maybe"), "{}", stderr(&by_variable));
+    assert!(
+        stderr(&by_variable).contains("BUSY_ROUTER_MODE") && stderr(&by_variable).contains("maybe"),
+        "{}",
+        stderr(&by_variable)
+    );
     // `serve` refuses the same with the same words.
     let output = run(&["serve", "--listen", "127.0.0.1:0"], &[("BUSY_ROUTER_MODE", "maybe")]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(2), stderr(&by_variable)));
@@ -134,12 +164,20 @@ async fn where_to_listen() {
         let service = Start::on("[server]\nlisten = \"127.0.0.1:1\"").own_listener().env(name, "127.0.0.1:0").start().await;
         service.expect(&message("stop", json!({})), json!({"mode": "on"})).await;
     }
-    let service = Start::on("[server]\nlisten = \"127.0.0.1:1\"").own_listener().env("BUSY_ROUTER_LISTEN", "127.0.0.1:2").argument("--listen=127.0.0.1:0").start().await;
+    let service = Start::on("[server]\nlisten = \"127.0.0.1:1\"")
+        .own_listener()
+        .env("BUSY_ROUTER_LISTEN", "127.0.0.1:2")
+        .argument("--listen=127.0.0.1:0")
+        .start()
+        .await;
     service.expect(&message("stop", json!({})), json!({"mode": "on"})).await;
 }
 
 async fn wait_for_mode(service: &Service, mode: &str) -> Value {
-    eventually(&format!("mode {mode}"), async || Some(service.route(&message("stop", json!({}))).await).filter(|decision| decision["mode"] == mode)).await
+    eventually(&format!("mode {mode}"), async || {
+        Some(service.route(&message("stop", json!({}))).await).filter(|decision| decision["mode"] == mode)
+    })
+    .await
 }
 
 /// Every way in which a file changes: written in place, replaced, behind a link that is swapped, behind a link and written in place.
@@ -249,13 +287,23 @@ async fn sighup_reads_the_prompts_again() {
 #[tokio::test]
 async fn an_invalid_reload_keeps_the_old_settings() {
     let service = Start::on("").start().await;
-    for wrong in ["mode = \"onn\"", "nonsense", "[model]\ntimeout_mss = 1", "mode = \"off\"\n[server]\ntokens_file = \"none.toml\"", "mode = \"off\"\n[model]\nprovider = \"openai\"\nbase_url = \"http://x\"\nmodel = \"m\"\nprompt_dir = \"none\""] {
+    for wrong in [
+        "mode = \"onn\"",
+        "nonsense",
+        "[model]\ntimeout_mss = 1",
+        "mode = \"off\"\n[server]\ntokens_file = \"none.toml\"",
+        "mode = \"off\"\n[model]\nprovider = \"openai\"\nbase_url = \"http://x\"\nmodel = \"m\"\nprompt_dir = \"none\"",
+    ] {
         let before = service.log().len();
         service.write_config(wrong);
         eventually("it is refused", async || service.log()[before..].contains("refused").then_some(())).await;
         service.expect(&message("stop", json!({})), json!({"mode": "on", "action": "interrupt"})).await;
     }
-    assert!(service.log().contains("did you mean `timeout_ms`?") && service.log().contains("busy-router.toml:2"), "{}", service.log());
+    assert!(
+        service.log().contains("did you mean `timeout_ms`?") && service.log().contains("busy-router.toml:2"),
+        "{}",
+        service.log()
+    );
     assert_eq!(service.metric("busy_router_config_reloads_total{result=\"refused\"}").await, Some(5.0));
     service.write_config("mode = \"shadow\"");
     wait_for_mode(&service, "shadow").await;
@@ -274,7 +322,10 @@ async fn a_request_sees_one_config() {
     };
     let (one, two) = (version("queue", "one"), version("interrupt", "two"));
     service.write_config(&one);
-    eventually("version one", async || (service.route(&message("stop", json!({}))).await["ack"]["text"] == "one interrupt").then_some(())).await;
+    eventually("version one", async || {
+        (service.route(&message("stop", json!({}))).await["ack"]["text"] == "one interrupt").then_some(())
+    })
+    .await;
     // One that was under way when the config changed ends by the config that it began with.
     let calls = llm.received().len();
     let under_way_request = message(REQUEST, json!({}));
@@ -301,11 +352,15 @@ async fn a_request_sees_one_config() {
             if decision["mode"] == "off" {
                 continue;
             }
-            let seen_now = (decision["action"].as_str().expect("an action").to_owned(), decision["ack"]["text"].as_str().expect("an ack").to_owned());
+            let seen_now = (
+                decision["action"].as_str().expect("an action").to_owned(),
+                decision["ack"]["text"].as_str().expect("an ack").to_owned(),
+            );
             seen.insert(seen_now);
         }
     }
-    let pairs = [("interrupt", "two interrupt"), ("queue", "one queue")].map(|(action, text)| (action.to_owned(), text.to_owned()));
+    let pairs =
+        [("interrupt", "two interrupt"), ("queue", "one queue")].map(|(action, text)| (action.to_owned(), text.to_owned()));
     assert!(seen.into_iter().eq(pairs), "a mix of two configs");
 }
 
@@ -316,12 +371,19 @@ async fn a_reload_forgets_nothing() {
     let config = std::fs::read_to_string(&service.config).expect("the config");
     let request = |id: &str| message(REQUEST, json!({"session": {"id": "s"}, "message": {"id": id, "sender_id": "u"}}));
     let first = service.expect(&request("1"), json!({"rule": "model"})).await;
-    service.expect(&message("something else, please, as soon as you can", json!({"session": {"id": "s"}})), json!({"rule": "model"})).await;
+    service
+        .expect(&message("something else, please, as soon as you can", json!({"session": {"id": "s"}})), json!({"rule": "model"}))
+        .await;
     service.write_config(&format!("{config}\n[ack]\nlocale = \"de\"\n"));
     service.logged("configuration reloaded").await;
     service.expect(&request("1"), json!({"replayed": true, "decision_id": first["decision_id"]})).await;
     service.expect(&request("2"), json!({"rule": "duplicate", "duplicate_of": "1"})).await;
-    service.expect(&message("and a third thing for later, when there is time", json!({"session": {"id": "s"}})), json!({"rule": "rate_limited"})).await;
+    service
+        .expect(
+            &message("and a third thing for later, when there is time", json!({"session": {"id": "s"}})),
+            json!({"rule": "rate_limited"}),
+        )
+        .await;
     assert_eq!(llm.received().len(), 2);
 }
 
@@ -359,14 +421,22 @@ async fn sigterm_and_sigint_drain() {
     let started = Instant::now();
     service.signal("TERM");
     assert_eq!(service.ended().await.code(), Some(0));
-    assert!(started.elapsed() >= Duration::from_millis(200) && started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(200) && started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// The number of slots is that of the start; a reload that changes it must not confuse the drain.
 #[tokio::test]
 async fn a_drain_after_a_reload() {
     for (before, after) in [(1000, 10), (10, 1000)] {
-        let (mut service, llm) = with_llm([Act::answer("interrupt", 0.9).after(Duration::from_millis(500))], &format!("{GENEROUS}[server]\nmax_in_flight = {before}")).await;
+        let (mut service, llm) = with_llm(
+            [Act::answer("interrupt", 0.9).after(Duration::from_millis(500))],
+            &format!("{GENEROUS}[server]\nmax_in_flight = {before}"),
+        )
+        .await;
         let config = std::fs::read_to_string(&service.config).expect("the config");
         service.write_config(&config.replace(&format!("max_in_flight = {before}"), &format!("max_in_flight = {after}")));
         service.logged("configuration reloaded").await;
@@ -387,7 +457,11 @@ async fn health() {
     let url = service.url();
     let address = url.trim_start_matches("http://");
     let ready = |arguments: &[&str], env: &[(&str, &str)]| run(&[&["health"], arguments].concat(), env);
-    for output in [ready(&["--url", &url], &[]), ready(&[], &[("BUSY_ROUTER_LISTEN", address)]), ready(&[], &[("BUSY_ROUTER_SERVER__LISTEN", address)])] {
+    for output in [
+        ready(&["--url", &url], &[]),
+        ready(&[], &[("BUSY_ROUTER_LISTEN", address)]),
+        ready(&[], &[("BUSY_ROUTER_SERVER__LISTEN", address)]),
+    ] {
         assert_eq!((output.status.code(), stdout(&output)), (Some(0), "ready\n"), "{}", stderr(&output));
     }
     // A token is not needed, and everywhere is here.
@@ -414,11 +488,28 @@ fn route_explains_a_decision() {
     let output = run(&["route", "--text", "stop", "--state", "running_tool"], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    for words in ["not_busy", "unknown_command", "● stop_phrase", "➜ interrupt", "by guard", "The whole message is a stop phrase."] {
+    for words in
+        ["not_busy", "unknown_command", "● stop_phrase", "➜ interrupt", "by guard", "The whole message is a stop phrase."]
+    {
         assert!(text.contains(words), "{words} is missing:\n{text}");
     }
     assert!(!text.contains("duplicate") && !text.contains('\u{1b}'), "only what was tried, and no colours in a pipe:\n{text}");
-    let output = run(&["route", "--text", REQUEST, "--tool", "terminal", "--preview", "make", "--user", "build it", "--assistant", "Building."], &[]);
+    let output = run(
+        &[
+            "route",
+            "--text",
+            REQUEST,
+            "--tool",
+            "terminal",
+            "--preview",
+            "make",
+            "--user",
+            "build it",
+            "--assistant",
+            "Building.",
+        ],
+        &[],
+    );
     assert!(stdout(&output).contains("the built-in model says"), "{}", stdout(&output));
 
     let json_of = |arguments: &[&str], env: &[(&str, &str)]| -> Value {
@@ -428,13 +519,22 @@ fn route_explains_a_decision() {
     };
     // In mode `on` unless told otherwise.
     let decision = json_of(&["--text", "/bg fix it", "--gateway", "hermes"], &[]);
-    assert_eq!((&decision["mode"], &decision["action"], &decision["command"]["lane"]), (&json!("on"), &json!("dispatch"), &json!("side")));
+    assert_eq!(
+        (&decision["mode"], &decision["action"], &decision["command"]["lane"]),
+        (&json!("on"), &json!("dispatch"), &json!("side"))
+    );
     assert_eq!(json_of(&["--text", "stop", "--mode", "shadow"], &[])["shadow"]["action"], "interrupt");
     assert_eq!(json_of(&["--text", "stop", "--mode", "off"], &[])["rule"], "disabled");
     assert_eq!(json_of(&["--text", "stop"], &[("BUSY_ROUTER_MODE", "off")])["mode"], "on", "the flag's default is a flag");
     assert_eq!(json_of(&["--text", "stop", "--can", "queue"], &[])["suggested_action"], "interrupt");
-    assert_eq!(json_of(&["--text", "yes", "--state", "awaiting_approval", "--question", "Deploy?"], &[])["rule"], "pending_reply");
-    assert_eq!(json_of(&["--text", "ok", "--assistant", "Shall I?"], &[])["rule"].as_str().is_some_and(|rule| rule != "backchannel"), true);
+    assert_eq!(
+        json_of(&["--text", "yes", "--state", "awaiting_approval", "--question", "Deploy?"], &[])["rule"],
+        "pending_reply"
+    );
+    assert_eq!(
+        json_of(&["--text", "ok", "--assistant", "Shall I?"], &[])["rule"].as_str().is_some_and(|rule| rule != "backchannel"),
+        true
+    );
 }
 
 #[test]
@@ -458,12 +558,23 @@ fn route_takes_a_request() {
         child.wait_with_output().expect("it ends")
     };
     assert_eq!(by_pipe(&message("stop", json!({})).to_string()).status.code(), Some(0));
-    for (input, words) in [("{}", "/session is missing"), ("nope", "not valid JSON"), (r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"bored"}}"#, "/busy/state")] {
+    for (input, words) in [
+        ("{}", "/session is missing"),
+        ("nope", "not valid JSON"),
+        (r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"bored"}}"#, "/busy/state"),
+    ] {
         let output = by_pipe(input);
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     }
-    for arguments in [&["route"][..], &["route", "--text", "x", "--state", "bored"], &["route", "--request", "x", "--text", "y"], &["route", "--request", "/no/such/file"], &["nonsense"], &[]] {
+    for arguments in [
+        &["route"][..],
+        &["route", "--text", "x", "--state", "bored"],
+        &["route", "--request", "x", "--text", "y"],
+        &["route", "--request", "/no/such/file"],
+        &["nonsense"],
+        &[],
+    ] {
         assert_eq!(run(arguments, &[]).status.code(), Some(2), "{arguments:?}");
     }
 }
@@ -479,11 +590,12 @@ async fn logs_hold_no_text_and_no_token() {
     });
     let exercise = async |include_text: bool| {
         let upstream = Upstream::start([Act::Say(format!("{secret} {{"))]).await;
-        let service = Start::llm(&upstream.base_url(), &format!("{GENEROUS}[log]\nlevel = \"trace\"\ninclude_text = {include_text}"))
-            .env("BUSY_ROUTER_TOKEN", "sesame-route")
-            .env("BUSY_ROUTER_ADMIN_TOKEN", "sesame-admin")
-            .start()
-            .await;
+        let service =
+            Start::llm(&upstream.base_url(), &format!("{GENEROUS}[log]\nlevel = \"trace\"\ninclude_text = {include_text}"))
+                .env("BUSY_ROUTER_TOKEN", "sesame-route")
+                .env("BUSY_ROUTER_ADMIN_TOKEN", "sesame-admin")
+                .start()
+                .await;
         let post = async |body: &str, token: &str| {
             let token = format!("Bearer {token}");
             service.address.send("POST", "/v1/route", &[("authorization", &token)], body.as_bytes()).await.status
@@ -498,29 +610,50 @@ async fn logs_hold_no_text_and_no_token() {
         assert_eq!(post(&request.replace("running_tool", "swordfish"), "sesame-route").await, 422);
         let token = "Bearer sesame-route";
         let task = json!({"task_id": "the-task", "evidence": [{"source": "task", "status": "running"}]}).to_string();
-        assert_eq!(service.address.send("POST", "/v1/tasks/status", &[("authorization", token)], task.as_bytes()).await.status, 200);
+        assert_eq!(
+            service.address.send("POST", "/v1/tasks/status", &[("authorization", token)], task.as_bytes()).await.status,
+            200
+        );
         let done = json!({"task": {"id": "the-task", "status": "completed", "kind": "other", "summary": "swordfish in a summary"}, "origin": {"chat": "direct", "deliverable": false}}).to_string();
-        assert_eq!(service.address.send("POST", "/v1/tasks/completion", &[("authorization", token)], done.as_bytes()).await.status, 200);
+        assert_eq!(
+            service.address.send("POST", "/v1/tasks/completion", &[("authorization", token)], done.as_bytes()).await.status,
+            200
+        );
         service.signal("HUP");
         service.logged("configuration reloaded").await
     };
     let log = exercise(false).await;
     assert!(!log.contains("swordfish"), "{log}");
     assert!(!log.contains("sesame"), "{log}");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
     let decided: Vec<&Value> = lines.iter().filter(|line| line["message"] == "decided").collect();
     assert_eq!(decided.len(), 3);
     for (field, value) in [
-        ("level", "INFO"), ("session_id", "the-session"), ("message_id", "the-message"), ("gateway", "hermes"), ("mode", "on"), ("action", "queue"),
-        ("rule", "invalid_output"), ("decided_by", "fallback"),
+        ("level", "INFO"),
+        ("session_id", "the-session"),
+        ("message_id", "the-message"),
+        ("gateway", "hermes"),
+        ("mode", "on"),
+        ("action", "queue"),
+        ("rule", "invalid_output"),
+        ("decided_by", "fallback"),
     ] {
         assert_eq!(decided[0][field], value, "{field}: {}", decided[0]);
     }
-    assert!(decided[0]["decision_id"].is_string() && decided[0]["total_us"].is_u64() && decided[0]["model_us"].is_u64(), "{}", decided[0]);
+    assert!(
+        decided[0]["decision_id"].is_string() && decided[0]["total_us"].is_u64() && decided[0]["model_us"].is_u64(),
+        "{}",
+        decided[0]
+    );
     assert!(lines.iter().any(|line| line["message"] == "task completion" && line["task_id"] == "the-task"), "{log}");
 
     let log = exercise(true).await;
-    let decided: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(|line: &Value| line["message"] == "decided").collect();
+    let decided: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &Value| line["message"] == "decided")
+        .collect();
     assert_eq!(decided[0]["text"], secret);
     assert!(!log.contains("sesame") && !log.contains("swordfish in a"), "{log}");
 }

@@ -308,9 +308,9 @@ pub fn changed(request: &Value, changes: Value) -> Value {
 pub fn assert_holds(expected: &Value, answer: &Value, what: &str) {
     fn difference(expected: &Value, answer: &Value, path: &str) -> Option<String> {
         match (expected, answer) {
-            (Value::Object(expected), Value::Object(_)) => expected
-                .iter()
-                .find_map(|(field, expected)| difference(expected, answer.get(field).unwrap_or(&Value::Null), &format!("{path}/{field}"))),
+            (Value::Object(expected), Value::Object(_)) => expected.iter().find_map(|(field, expected)| {
+                difference(expected, answer.get(field).unwrap_or(&Value::Null), &format!("{path}/{field}"))
+            }),
             // Numbers that are equal but for the precision of the wire.
             (Value::Number(expected), Value::Number(answer)) => {
                 let close = (expected.as_f64()? - answer.as_f64()?).abs() < 1e-6;
@@ -325,8 +325,23 @@ pub fn assert_holds(expected: &Value, answer: &Value, what: &str) {
 }
 
 const DECISION_FIELDS: [&str; 17] = [
-    "decision_id", "action", "decided_by", "rule", "reason", "confidence", "model_action", "mode", "shadow", "suggested_action",
-    "command", "duplicate_of", "task_id", "expected_turn_id", "ack", "replayed", "latency",
+    "decision_id",
+    "action",
+    "decided_by",
+    "rule",
+    "reason",
+    "confidence",
+    "model_action",
+    "mode",
+    "shadow",
+    "suggested_action",
+    "command",
+    "duplicate_of",
+    "task_id",
+    "expected_turn_id",
+    "ack",
+    "replayed",
+    "latency",
 ];
 
 /// What holds for every decision.

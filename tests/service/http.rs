@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{GENEROUS, Service, Start, assert_holds, changed, eventually, message, program, run, stderr, stdout, with_llm};
+use crate::harness::{
+    GENEROUS, Service, Start, assert_holds, changed, eventually, message, program, run, stderr, stdout, with_llm,
+};
 use crate::upstream::Act;
 use crate::wire::{Address, Reply, encode};
 
@@ -104,7 +106,16 @@ async fn wrong_fields_are_a_422_with_their_pointers() {
     service.expect(&limits, json!({"mode": "on"})).await;
     // The task endpoints too.
     assert_eq!(service.post("/v1/tasks/status", &json!({"task_id": "", "evidence": []})).await.pointers(), ["/task_id"]);
-    assert_eq!(service.post("/v1/tasks/completion", &json!({"task": {"id": "t", "status": "done", "kind": "robot"}, "origin": {"chat": "direct"}})).await.pointers(), ["/task/kind"]);
+    assert_eq!(
+        service
+            .post(
+                "/v1/tasks/completion",
+                &json!({"task": {"id": "t", "status": "done", "kind": "robot"}, "origin": {"chat": "direct"}})
+            )
+            .await
+            .pointers(),
+        ["/task/kind"]
+    );
 }
 
 /// "Unknown request fields are ignored", and null is the same as left out.
@@ -133,11 +144,14 @@ async fn too_large_a_body_is_a_413() {
     post(&service, &[], &of(1001)).await.problem(413, "body_too_large");
     // Declared, but never sent: nobody waits for it.
     let mut wire = service.address.connect().await;
-    wire.raw(b"POST /v1/route HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n").await;
+    wire.raw(b"POST /v1/route HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n")
+        .await;
     wire.reply().await.expect("an answer").problem(413, "body_too_large");
     // Chunked, without a declared length.
     let chunked = |size: usize| {
-        let mut bytes = b"POST /v1/route HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let mut bytes =
+            b"POST /v1/route HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+                .to_vec();
         for chunk in of(size).chunks(300) {
             bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
             bytes.extend(chunk);
@@ -160,7 +174,9 @@ async fn too_large_a_body_is_a_413() {
 #[tokio::test]
 async fn what_is_not_declared_as_json_is_a_415() {
     let service = Start::on("").start().await;
-    for kind in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data; boundary=x", "json"] {
+    for kind in
+        ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data; boundary=x", "json"]
+    {
         post(&service, &[("content-type", kind)], &stop_bytes()).await.problem(415, "not_json");
     }
     for kind in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"] {
@@ -287,9 +303,21 @@ async fn strange_clients() {
         ("a huge path", format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "y".repeat(40_000)), &[414, 431]),
         ("a length that is none", format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: many\r\n\r\n{body}"), &[400]),
         ("a negative length", format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: -5\r\n\r\n{body}"), &[400]),
-        ("two lengths", format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: 5\r\ncontent-length: 6\r\n\r\n{body}"), &[400]),
-        ("a broken chunk", format!("POST /v1/route HTTP/1.1\r\n{json_head}transfer-encoding: chunked\r\n\r\nzz\r\n{body}"), &[400]),
-        ("a body cut short by its length", format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: {}\r\n\r\n{body}", body.len() - 3), &[400]),
+        (
+            "two lengths",
+            format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: 5\r\ncontent-length: 6\r\n\r\n{body}"),
+            &[400],
+        ),
+        (
+            "a broken chunk",
+            format!("POST /v1/route HTTP/1.1\r\n{json_head}transfer-encoding: chunked\r\n\r\nzz\r\n{body}"),
+            &[400],
+        ),
+        (
+            "a body cut short by its length",
+            format!("POST /v1/route HTTP/1.1\r\n{json_head}content-length: {}\r\n\r\n{body}", body.len() - 3),
+            &[400],
+        ),
         ("HTTP/2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[400, 505]),
     ] {
         let mut wire = service.address.connect().await;
@@ -317,14 +345,27 @@ async fn connections_are_kept_and_answers_come_in_order() {
     }
     // Several in one piece.
     let piece: Vec<u8> = (0..10)
-        .flat_map(|n| encode("POST", "/v1/route", &[], changed(&stop(), json!({"session": {"turn_id": n.to_string()}})).to_string().as_bytes()))
+        .flat_map(|n| {
+            encode(
+                "POST",
+                "/v1/route",
+                &[],
+                changed(&stop(), json!({"session": {"turn_id": n.to_string()}})).to_string().as_bytes(),
+            )
+        })
         .collect();
     wire.raw(&piece).await;
     for n in 0..10 {
         assert_eq!(wire.reply().await.expect("an answer").ok()["expected_turn_id"], n.to_string());
     }
     // One that asks before it sends the body.
-    wire.raw(&encode("POST", "/v1/route", &[("expect", "100-continue"), ("content-length", &stop_bytes().len().to_string())], b"")).await;
+    wire.raw(&encode(
+        "POST",
+        "/v1/route",
+        &[("expect", "100-continue"), ("content-length", &stop_bytes().len().to_string())],
+        b"",
+    ))
+    .await;
     assert_eq!(wire.reply().await.expect("an answer").status, 100);
     wire.raw(&stop_bytes()).await;
     assert_eq!(wire.reply().await.map(|reply| reply.status), Some(200));
@@ -347,7 +388,12 @@ async fn a_unix_socket() {
     assert_eq!(std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o660);
     service.expect(&stop(), json!({"action": "interrupt"})).await;
     let requests: Vec<Value> = (0..20).map(|_| stop()).collect();
-    assert!(join_all(requests.iter().map(|request| service.route(request))).await.iter().all(|decision| decision["action"] == "interrupt"));
+    assert!(
+        join_all(requests.iter().map(|request| service.route(request)))
+            .await
+            .iter()
+            .all(|decision| decision["action"] == "interrupt")
+    );
     // Another one does not take it away.
     let second = program().args(["serve", "--config"]).arg(&service.config).output().expect("it starts");
     assert_eq!(second.status.code(), Some(2), "{}", stderr(&second));
@@ -360,7 +406,12 @@ async fn a_unix_socket() {
     killed.signal("KILL");
     killed.ended().await;
     assert!(killed.folder.path().join("router.sock").exists());
-    let again = program().args(["serve", "--config"]).arg(&killed.config).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let again = program()
+        .args(["serve", "--config"])
+        .arg(&killed.config)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut again = Killed(again);
     eventually("the socket is taken over", async || {
         let there = Address::unix(&killed.folder.path().join("router.sock")).is_taken().await;
@@ -392,22 +443,33 @@ fn bearer(token: &str) -> String {
 
 #[tokio::test]
 async fn tokens_of_the_environment() {
-    let service = Start::on("[metrics]\nrequire_token = true").env("BUSY_ROUTER_TOKEN", "route-token").env("BUSY_ROUTER_ADMIN_TOKEN", "admin-token").start().await;
+    let service = Start::on("[metrics]\nrequire_token = true")
+        .env("BUSY_ROUTER_TOKEN", "route-token")
+        .env("BUSY_ROUTER_ADMIN_TOKEN", "admin-token")
+        .start()
+        .await;
     assert_scopes(&service, "route-token", "admin-token").await;
 }
 
 #[tokio::test]
 async fn tokens_of_a_file() {
     let hash = |token: &str| Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let entry = |name: &str, scope: &str| format!("[[token]]\nname = \"{name}\"\nscope = \"{scope}\"\nsha256 = \"{}\"\n", hash(name));
+    let entry =
+        |name: &str, scope: &str| format!("[[token]]\nname = \"{name}\"\nscope = \"{scope}\"\nsha256 = \"{}\"\n", hash(name));
     let tokens = entry("one", "route") + &entry("two", "route") + &entry("boss", "admin");
-    let service = Start::on("[server]\ntokens_file = \"tokens.toml\"\n[metrics]\nrequire_token = true").file("tokens.toml", &tokens).start().await;
+    let service = Start::on("[server]\ntokens_file = \"tokens.toml\"\n[metrics]\nrequire_token = true")
+        .file("tokens.toml", &tokens)
+        .start()
+        .await;
     assert_scopes(&service, "one", "boss").await;
     assert_scopes(&service, "two", "boss").await;
     // A token is taken away.
     std::fs::write(service.folder.path().join("tokens.toml"), entry("two", "route")).expect("written");
     service.signal("HUP");
-    eventually("the first token is known no more", async || (post(&service, &[("authorization", "Bearer one")], &stop_bytes()).await.status == 401).then_some(())).await;
+    eventually("the first token is known no more", async || {
+        (post(&service, &[("authorization", "Bearer one")], &stop_bytes()).await.status == 401).then_some(())
+    })
+    .await;
     assert_eq!(post(&service, &[("authorization", "Bearer two")], &stop_bytes()).await.status, 200);
 }
 
@@ -415,7 +477,15 @@ async fn assert_scopes(service: &Service, route: &str, admin: &str) {
     let with = |value: String| async move { post(service, &[("authorization", &value)], &stop_bytes()).await };
     assert_eq!(with(bearer(route)).await.ok()["action"], "interrupt");
     assert_eq!(with(format!("bearer  {route}")).await.status, 200);
-    for wrong in [bearer("x"), bearer(""), bearer(&route[..route.len() - 1]), bearer(&format!("{route}x")), route.to_owned(), format!("Basic {route}"), String::new()] {
+    for wrong in [
+        bearer("x"),
+        bearer(""),
+        bearer(&route[..route.len() - 1]),
+        bearer(&format!("{route}x")),
+        route.to_owned(),
+        format!("Basic {route}"),
+        String::new(),
+    ] {
         let reply = with(wrong.clone()).await;
         reply.problem(401, "unauthorized");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{wrong}");
@@ -492,7 +562,11 @@ async fn metrics() {
     service.post("/v1/tasks/status", &json!({"task_id": "t", "evidence": []})).await.ok();
     assert_eq!(llm.received().len(), 2);
     let reply = service.get("/metrics").await;
-    assert!(reply.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")), "{:?}", reply.headers);
+    assert!(
+        reply.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")),
+        "{:?}",
+        reply.headers
+    );
     let text = reply.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
     for line in [
@@ -524,16 +598,30 @@ async fn openapi() {
         std::fs::write(&path, printed).expect("written");
     }
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(checked_in == printed, "openapi.json is not what the types say; if that is meant, update it: UPDATE=1 cargo test --test service openapi");
+    assert!(
+        checked_in == printed,
+        "openapi.json is not what the types say; if that is meant, update it: UPDATE=1 cargo test --test service openapi"
+    );
     let service = Start::with("").start().await;
     let reply = service.get("/openapi.json").await;
     assert_eq!(reply.text(), printed);
     let document: Value = reply.json();
-    for (path, method) in [("/v1/route", "post"), ("/v1/tasks/status", "post"), ("/v1/tasks/completion", "post"), ("/livez", "get"), ("/readyz", "get"), ("/metrics", "get")] {
+    for (path, method) in [
+        ("/v1/route", "post"),
+        ("/v1/tasks/status", "post"),
+        ("/v1/tasks/completion", "post"),
+        ("/livez", "get"),
+        ("/readyz", "get"),
+        ("/metrics", "get"),
+    ] {
         assert!(document["paths"][path][method].is_object(), "{method} {path}");
     }
     let schemas = &document["components"]["schemas"];
-    assert_holds(&json!({"RouteRequest": {"type": "object"}, "Decision": {"type": "object"}, "Problem": {"type": "object"}}), schemas, "schemas");
+    assert_holds(
+        &json!({"RouteRequest": {"type": "object"}, "Decision": {"type": "object"}, "Problem": {"type": "object"}}),
+        schemas,
+        "schemas",
+    );
     for field in ["decision_id", "action", "rule", "reason", "ack", "latency", "replayed"] {
         assert!(schemas["Decision"]["properties"][field].is_object(), "{field}");
     }

@@ -12,9 +12,10 @@ mod docs;
 mod harness;
 mod wire;
 
+mod config;
+mod http;
 mod model_faults;
+mod properties;
 mod races;
 mod route;
-mod http;
-mod config;
 mod tasks;

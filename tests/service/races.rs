@@ -63,7 +63,10 @@ async fn of_identical_messages_one_waits_for_a_hung_llm() {
     let requests = copies();
     let decisions = at_once(&service, &requests).await;
     let winner = assert_one_winner(&requests, &decisions);
-    assert_eq!((&winner["action"], &winner["rule"], &winner["decided_by"]), (&json!("queue"), &json!("timeout"), &json!("fallback")));
+    assert_eq!(
+        (&winner["action"], &winner["rule"], &winner["decided_by"]),
+        (&json!("queue"), &json!("timeout"), &json!("fallback"))
+    );
     assert_eq!(llm.received().len(), 1);
     // The fallback has taken it up: a later copy is one too.
     let late = changed(&requests[0], json!({"message": {"id": "late"}}));
@@ -119,17 +122,24 @@ async fn redeliveries_of_duplicates() {
     let decisions = at_once(&service, &requests).await;
     let ids: HashSet<&str> = decisions.iter().filter_map(|decision| decision["decision_id"].as_str()).collect();
     assert_eq!((ids.len(), llm.received().len()), (8, 1));
-    let taken_up: HashSet<&str> =
-        decisions.iter().filter(|decision| decision["rule"] == "model").filter_map(|decision| decision["decision_id"].as_str()).collect();
+    let taken_up: HashSet<&str> = decisions
+        .iter()
+        .filter(|decision| decision["rule"] == "model")
+        .filter_map(|decision| decision["decision_id"].as_str())
+        .collect();
     assert_eq!(taken_up.len(), 1);
 }
 
 /// "Same `album_id` as a message decided within the window": also while the first part is still with a slow LLM.
 #[tokio::test]
 async fn parts_of_an_album_wait_for_the_first() {
-    let (service, llm) = with_llm([Act::answer("interrupt", 0.9).after(Duration::from_millis(300)), Act::answer("queue", 0.9)], GENEROUS).await;
+    let (service, llm) =
+        with_llm([Act::answer("interrupt", 0.9).after(Duration::from_millis(300)), Act::answer("queue", 0.9)], GENEROUS).await;
     let part = |n: usize, text: &str| {
-        message(text, json!({"session": {"id": "album"}, "message": {"id": format!("m{n}"), "sender_id": "u", "media": [{"kind": "photo", "album_id": "x"}]}}))
+        message(
+            text,
+            json!({"session": {"id": "album"}, "message": {"id": format!("m{n}"), "sender_id": "u", "media": [{"kind": "photo", "album_id": "x"}]}}),
+        )
     };
     let first = part(0, "no, use these logos instead");
     let rest: Vec<Value> = (1..10).map(|n| part(n, "")).collect();
@@ -149,7 +159,9 @@ async fn parts_of_an_album_wait_for_the_first() {
 #[tokio::test]
 async fn a_part_of_an_album_does_not_wait_beyond_its_deadline() {
     let (service, llm) = with_llm([Act::HangBeforeHeaders], GENEROUS).await;
-    let part = |text: &str| message(text, json!({"session": {"id": "album"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}));
+    let part = |text: &str| {
+        message(text, json!({"session": {"id": "album"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}))
+    };
     let mut first = service.address.connect().await;
     first.request("POST", "/v1/route", &[], part("no, these").to_string().as_bytes()).await;
     eventually("the first part is with the LLM", async || (!llm.received().is_empty()).then_some(())).await;
@@ -171,7 +183,8 @@ async fn who_goes_away_before_the_answer_may_ask_again() {
         service.expect(&copy, json!({"rule": "duplicate"})).await;
         drop(gone);
         let decision = eventually("the retry is taken up", async || {
-            Some(service.route(&changed(&request, json!({"deadline_ms": 500}))).await).filter(|decision| decision["rule"] == "model")
+            Some(service.route(&changed(&request, json!({"deadline_ms": 500}))).await)
+                .filter(|decision| decision["rule"] == "model")
         })
         .await;
         assert_eq!((&decision["action"], &decision["replayed"]), (&json!("queue"), &json!(false)));
@@ -182,7 +195,9 @@ async fn who_goes_away_before_the_answer_may_ask_again() {
 #[tokio::test]
 async fn who_goes_away_does_not_take_an_album_along() {
     let (service, llm) = with_llm([Act::HangBeforeHeaders, Act::answer("interrupt", 0.9)], GENEROUS).await;
-    let part = |text: &str| message(text, json!({"session": {"id": "album"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}));
+    let part = |text: &str| {
+        message(text, json!({"session": {"id": "album"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}))
+    };
     let mut gone = service.address.connect().await;
     gone.request("POST", "/v1/route", &[], part("no, these").to_string().as_bytes()).await;
     eventually("the first part is with the LLM", async || (llm.received().len() == 1).then_some(())).await;

@@ -33,7 +33,9 @@ async fn disabled() {
     // Nothing of it is known when the router is turned on.
     service.write_config("mode = \"on\"\n");
     let request = message(REQUEST, json!({"message": {"id": "m1"}, "session": {"id": "one"}}));
-    let decision = eventually("the router is on", async || Some(service.route(&request).await).filter(|decision| decision["mode"] == "on")).await;
+    let decision =
+        eventually("the router is on", async || Some(service.route(&request).await).filter(|decision| decision["mode"] == "on"))
+            .await;
     assert_eq!((&decision["replayed"], &decision["duplicate_of"]), (&json!(false), &Value::Null), "{decision}");
     assert!(decision["ack"].is_object(), "no ack was used up while it was off: {decision}");
 }
@@ -43,7 +45,10 @@ async fn disabled() {
 async fn not_busy_passes_through_and_is_not_remembered() {
     let (service, _llm) = with_queueing_llm("").await;
     for text in ["stop", "/stop", "", REQUEST] {
-        let request = message(text, json!({"busy": {"state": "idle"}, "message": {"id": "m", "sender_id": "u"}, "session": {"id": "idle"}}));
+        let request = message(
+            text,
+            json!({"busy": {"state": "idle"}, "message": {"id": "m", "sender_id": "u"}, "session": {"id": "idle"}}),
+        );
         service.expect(&request, by_guard("pass_through", "not_busy")).await;
         assert_eq!(service.route(&request).await["ack"], Value::Null);
     }
@@ -110,11 +115,17 @@ async fn command() {
     }
     // A command needs no capability, is no duplicate of itself, and goes before everything that waits.
     for state in ["awaiting_answer", "awaiting_approval", "compacting", "draining", "starting", "stopping"] {
-        let request = message("/status", json!({"busy": {"state": state}, "capabilities": [], "session": {"id": "states"}, "message": {"sender_id": "u"}}));
+        let request = message(
+            "/status",
+            json!({"busy": {"state": state}, "capabilities": [], "session": {"id": "states"}, "message": {"sender_id": "u"}}),
+        );
         service.expect(&request, by_guard("dispatch", "command")).await;
     }
     // In a group too, from whomever.
-    let group = message("/stop", json!({"session": {"chat": "group", "owner_id": "a"}, "message": {"sender_id": "b", "addressed": false}}));
+    let group = message(
+        "/stop",
+        json!({"session": {"chat": "group", "owner_id": "a"}, "message": {"sender_id": "b", "addressed": false}}),
+    );
     service.expect(&group, by_guard("dispatch", "command")).await;
 }
 
@@ -141,8 +152,22 @@ async fn unknown_command() {
 async fn a_slash_alone_makes_no_command() {
     let (service, _llm) = with_queueing_llm("").await;
     for text in [
-        "/usr/bin/env is missing", "/etc/hosts is broken", "//comment", "/5", "use /stop please", "/", "/ status", "/-x", "/status!", "/status, please",
-        "/étage", "!status of it all", "C:/status", "http://stop", "/status@", "/status/now",
+        "/usr/bin/env is missing",
+        "/etc/hosts is broken",
+        "//comment",
+        "/5",
+        "use /stop please",
+        "/",
+        "/ status",
+        "/-x",
+        "/status!",
+        "/status, please",
+        "/étage",
+        "!status of it all",
+        "C:/status",
+        "http://stop",
+        "/status@",
+        "/status/now",
     ] {
         let decision = service.route(&message(text, json!({}))).await;
         assert_eq!((&decision["rule"], &decision["command"]), (&json!("model"), &Value::Null), "{text}: {decision}");
@@ -168,17 +193,75 @@ async fn empty() {
 async fn stop_phrase() {
     let service = guards("").await;
     let phrases = [
-        "stop", "please stop", "cancel that", "abort", "detente", "para por favor", "arrête", "arrête-toi", "stopp", "hör auf", "aufhören", "pare",
-        "fermati", "hou op", "przestań", "стоп", "остановись", "хватит, остановись", "зупинись", "dur", "durdur", "توقف", "بس کن",
-        "रुको", "থামো", "berhenti", "dừng lại", "หยุด", "停止", "停下来", "停下來", "やめて", "止めて", "멈춰", "sluta", "stop nu", "stans", "lopeta", "přestaň",
-        "oprește", "állj le", "σταμάτα", "תפסיק", "atura't",
+        "stop",
+        "please stop",
+        "cancel that",
+        "abort",
+        "detente",
+        "para por favor",
+        "arrête",
+        "arrête-toi",
+        "stopp",
+        "hör auf",
+        "aufhören",
+        "pare",
+        "fermati",
+        "hou op",
+        "przestań",
+        "стоп",
+        "остановись",
+        "хватит, остановись",
+        "зупинись",
+        "dur",
+        "durdur",
+        "توقف",
+        "بس کن",
+        "रुको",
+        "থামো",
+        "berhenti",
+        "dừng lại",
+        "หยุด",
+        "停止",
+        "停下来",
+        "停下來",
+        "やめて",
+        "止めて",
+        "멈춰",
+        "sluta",
+        "stop nu",
+        "stans",
+        "lopeta",
+        "přestaň",
+        "oprește",
+        "állj le",
+        "σταμάτα",
+        "תפסיק",
+        "atura't",
     ];
     for text in phrases {
         service.expect(&message(text, json!({})), by_guard("interrupt", "stop_phrase")).await;
     }
     for text in [
-        "STOP", "Stop!", "stop…", "  stop  ", "stoooop", "STOP!!!", "ｓｔｏｐ", "st\u{200b}op", "\u{202e}stop\u{202c}", "🛑 stop 🛑", "stop stop stop",
-        "Stop! Stop!", "Stop. Please stop.", "“stop”", "*stop*", "¡Detente!", "ПРЕКРАТИ", "ARRÊTE", "s\u{ad}top", "stop\u{fe0f}",
+        "STOP",
+        "Stop!",
+        "stop…",
+        "  stop  ",
+        "stoooop",
+        "STOP!!!",
+        "ｓｔｏｐ",
+        "st\u{200b}op",
+        "\u{202e}stop\u{202c}",
+        "🛑 stop 🛑",
+        "stop stop stop",
+        "Stop! Stop!",
+        "Stop. Please stop.",
+        "“stop”",
+        "*stop*",
+        "¡Detente!",
+        "ПРЕКРАТИ",
+        "ARRÊTE",
+        "s\u{ad}top",
+        "stop\u{fe0f}",
     ] {
         service.expect(&message(text, json!({})), by_guard("interrupt", "stop_phrase")).await;
     }
@@ -188,9 +271,29 @@ async fn stop_phrase() {
 async fn near_misses_of_a_stop_are_for_the_model() {
     let (service, _llm) = with_queueing_llm("").await;
     for text in [
-        "bus stop", "don't stop", "Don't. Stop.", "please stop by the shop later", "stop the music when you are done", "non-stop", "nonstop",
-        "ѕtop", "ѕтор", "stοp", "the process was stopped", "nicht aufhören", "no pares", "não pare", "ne t'arrête pas", "不要停", "止めないで", "how do I stop it",
-        "unstoppable", "stop?ping", "stop if the tests fail", "add a stop button", "stop and then do the other thing",
+        "bus stop",
+        "don't stop",
+        "Don't. Stop.",
+        "please stop by the shop later",
+        "stop the music when you are done",
+        "non-stop",
+        "nonstop",
+        "ѕtop",
+        "ѕтор",
+        "stοp",
+        "the process was stopped",
+        "nicht aufhören",
+        "no pares",
+        "não pare",
+        "ne t'arrête pas",
+        "不要停",
+        "止めないで",
+        "how do I stop it",
+        "unstoppable",
+        "stop?ping",
+        "stop if the tests fail",
+        "add a stop button",
+        "stop and then do the other thing",
     ] {
         let decision = service.route(&message(text, json!({}))).await;
         assert_eq!(decision["rule"], "model", "{text}: {decision}");
@@ -201,7 +304,10 @@ async fn near_misses_of_a_stop_are_for_the_model() {
 async fn in_groups_a_stop_counts_from_the_owner_or_when_addressed() {
     let (service, _llm) = with_queueing_llm("").await;
     let stop = |chat: &str, owner: Option<&str>, sender: Option<&str>, addressed: Option<bool>| {
-        message("stop", json!({"session": {"chat": chat, "owner_id": owner}, "message": {"sender_id": sender, "addressed": addressed}}))
+        message(
+            "stop",
+            json!({"session": {"chat": chat, "owner_id": owner}, "message": {"sender_id": sender, "addressed": addressed}}),
+        )
     };
     for chat in ["group", "channel", "thread"] {
         for (owner, sender, addressed) in [
@@ -214,9 +320,12 @@ async fn in_groups_a_stop_counts_from_the_owner_or_when_addressed() {
         ] {
             service.expect(&stop(chat, owner, sender, addressed), by_guard("interrupt", "stop_phrase")).await;
         }
-        for (owner, sender, addressed) in
-            [(Some("a"), Some("b"), Some(false)), (Some("a"), Some("b"), None), (Some("a"), None, None), (None, Some("b"), Some(false))]
-        {
+        for (owner, sender, addressed) in [
+            (Some("a"), Some("b"), Some(false)),
+            (Some("a"), Some("b"), None),
+            (Some("a"), None, None),
+            (None, Some("b"), Some(false)),
+        ] {
             let decision = service.route(&stop(chat, owner, sender, addressed)).await;
             assert_ne!(decision["action"], "interrupt", "{chat} {owner:?} {sender:?} {addressed:?}: {decision}");
         }
@@ -228,8 +337,11 @@ async fn in_groups_a_stop_counts_from_the_owner_or_when_addressed() {
 #[tokio::test]
 async fn nothing_holds_a_stop_up() {
     let service = guards("[guards]\nprotected_tools = [\"deploy\"]\n").await;
-    let request = message("stop", json!({"message": {"sender_id": "u"}, "busy": {"state": "running_tool", "subagents": 3,
-        "tool": {"name": "deploy", "interruptible": false}}}));
+    let request = message(
+        "stop",
+        json!({"message": {"sender_id": "u"}, "busy": {"state": "running_tool", "subagents": 3,
+        "tool": {"name": "deploy", "interruptible": false}}}),
+    );
     for _ in 0..3 {
         service.expect(&request, by_guard("interrupt", "stop_phrase")).await;
     }
@@ -249,11 +361,40 @@ async fn pending_reply() {
     let photo = changed(&asked("awaiting_answer", ""), json!({"message": {"media": [{"kind": "photo"}]}}));
     service.expect(&photo, by_guard("pass_through", "pending_reply")).await;
     for text in [
-        "yes", "Yes!", "ok, go ahead", "no", "no, don't", "👍", "👎", "✅", "sí", "oui", "ja", "nein", "sim", "da", "да", "так", "evet", "نعم", "हाँ", "হ্যাঁ", "iya", "có",
-        "ใช่", "好的", "はい", "네", "ｎｏ",
+        "yes",
+        "Yes!",
+        "ok, go ahead",
+        "no",
+        "no, don't",
+        "👍",
+        "👎",
+        "✅",
+        "sí",
+        "oui",
+        "ja",
+        "nein",
+        "sim",
+        "da",
+        "да",
+        "так",
+        "evet",
+        "نعم",
+        "हाँ",
+        "হ্যাঁ",
+        "iya",
+        "có",
+        "ใช่",
+        "好的",
+        "はい",
+        "네",
+        "ｎｏ",
     ] {
         let decision = service.route(&asked("awaiting_approval", text)).await;
-        assert_eq!((&decision["action"], &decision["rule"]), (&json!("pass_through"), &json!("pending_reply")), "{text}: {decision}");
+        assert_eq!(
+            (&decision["action"], &decision["rule"]),
+            (&json!("pass_through"), &json!("pending_reply")),
+            "{text}: {decision}"
+        );
     }
     for text in ["what would that change?", "also add the tests", "yesterday it worked", "🎉"] {
         let decision = service.route(&asked("awaiting_approval", text)).await;
@@ -261,7 +402,8 @@ async fn pending_reply() {
         assert_ne!(decision["action"], "ignore", "{text}");
     }
     // Answers may repeat: the agent may ask twice.
-    let again = changed(&asked("awaiting_answer", "the second"), json!({"message": {"sender_id": "u"}, "session": {"id": "again"}}));
+    let again =
+        changed(&asked("awaiting_answer", "the second"), json!({"message": {"sender_id": "u"}, "session": {"id": "again"}}));
     for _ in 0..2 {
         service.expect(&again, by_guard("pass_through", "pending_reply")).await;
     }
@@ -280,7 +422,10 @@ async fn albums_and_media() {
     assert!(llm.received().is_empty());
 
     let part = |session: &str, text: &str, album: &str| {
-        message(text, json!({"session": {"id": session}, "message": {"media": [{"kind": "photo", "album_id": album}], "sender_id": "u"}}))
+        message(
+            text,
+            json!({"session": {"id": session}, "message": {"media": [{"kind": "photo", "album_id": album}], "sender_id": "u"}}),
+        )
     };
     service.expect(&part("a", "no, use these logos instead", "x"), json!({"rule": "model", "action": "interrupt"})).await;
     service.expect(&part("a", "", "x"), by_guard("interrupt", "album")).await;
@@ -319,7 +464,12 @@ async fn duplicate() {
     };
     let accepted = json!({"action": "queue", "rule": "model", "duplicate_of": null});
     service.expect(&said("1", "Fix the login page", json!({})), accepted.clone()).await;
-    for (id, text) in [("2", "Fix the login page"), ("3", "  fix the\nLOGIN  page!! "), ("4", "ｆix the lo\u{200b}gin page."), ("5", "Fix the login page…")] {
+    for (id, text) in [
+        ("2", "Fix the login page"),
+        ("3", "  fix the\nLOGIN  page!! "),
+        ("4", "ｆix the lo\u{200b}gin page."),
+        ("5", "Fix the login page…"),
+    ] {
         service.expect(&said(id, text, json!({})), duplicate_of("1")).await;
     }
     for (id, changes) in [
@@ -334,7 +484,12 @@ async fn duplicate() {
         let decision = service.route(&said(id, "Fix the login page", changes.clone())).await;
         assert_eq!((&decision["action"], &decision["duplicate_of"]), (&json!("queue"), &Value::Null), "{changes}: {decision}");
     }
-    for (id, text) in [("20", "Fix the login page?"), ("21", "Fix the login page 🙏"), ("22", "Fix the login page 2"), ("23", "Fix the logic page")] {
+    for (id, text) in [
+        ("20", "Fix the login page?"),
+        ("21", "Fix the login page 🙏"),
+        ("22", "Fix the login page 2"),
+        ("23", "Fix the logic page"),
+    ] {
         service.expect(&said(id, text, json!({})), accepted.clone()).await;
     }
     // Without ids it is the text that counts, and there is none to name.
@@ -392,9 +547,38 @@ async fn what_was_passed_through_has_no_duplicate() {
 async fn backchannel() {
     let (service, _llm) = with_queueing_llm("").await;
     for text in [
-        "thanks!", "Thank you so much", "ok cool thanks", "hahahaha", "lol 😂", "👍", "❤️🎉", "great, thanks!", "gracias", "merci", "danke", "obrigado", "grazie",
-        "bedankt", "dzięki", "спасибо", "дякую", "teşekkürler", "شكرا", "ممنون", "धन्यवाद", "ধন্যবাদ", "terima kasih", "cảm ơn", "ขอบคุณ", "谢谢", "謝謝", "ありがとう", "고마워",
-        "ㅋㅋㅋㅋ", "THANKS", "ｔｈａｎｋｓ",
+        "thanks!",
+        "Thank you so much",
+        "ok cool thanks",
+        "hahahaha",
+        "lol 😂",
+        "👍",
+        "❤️🎉",
+        "great, thanks!",
+        "gracias",
+        "merci",
+        "danke",
+        "obrigado",
+        "grazie",
+        "bedankt",
+        "dzięki",
+        "спасибо",
+        "дякую",
+        "teşekkürler",
+        "شكرا",
+        "ممنون",
+        "धन्यवाद",
+        "ধন্যবাদ",
+        "terima kasih",
+        "cảm ơn",
+        "ขอบคุณ",
+        "谢谢",
+        "謝謝",
+        "ありがとう",
+        "고마워",
+        "ㅋㅋㅋㅋ",
+        "THANKS",
+        "ｔｈａｎｋｓ",
     ] {
         let mut expected = by_guard("ignore", "backchannel");
         expected["ack"] = Value::Null;
@@ -415,17 +599,26 @@ async fn backchannel() {
         let decision = service.route(&message("thanks", changes.clone())).await;
         assert_ne!(decision["action"], "ignore", "{changes}: {decision}");
     }
-    let old_question = json!({"history": [{"role": "assistant", "text": "Which one?"}, {"role": "assistant", "text": "Found it."}]});
+    let old_question =
+        json!({"history": [{"role": "assistant", "text": "Which one?"}, {"role": "assistant", "text": "Found it."}]});
     service.expect(&message("ok", old_question), by_guard("ignore", "backchannel")).await;
 }
 
 /// Row 14, with all three settings.
 #[tokio::test]
 async fn ambient() {
-    for (setting, action) in [("", "queue"), ("ambient = \"queue\"", "queue"), ("ambient = \"ignore\"", "ignore"), ("ambient = \"pass_through\"", "pass_through")] {
+    for (setting, action) in [
+        ("", "queue"),
+        ("ambient = \"queue\"", "queue"),
+        ("ambient = \"ignore\"", "ignore"),
+        ("ambient = \"pass_through\"", "pass_through"),
+    ] {
         let (service, _llm) = with_queueing_llm(&format!("[guards]\n{setting}")).await;
         let talk = |chat: &str, addressed: Option<bool>, sender: &str| {
-            message("see you at eight, bring the cake", json!({"session": {"chat": chat, "owner_id": "owner"}, "message": {"addressed": addressed, "sender_id": sender}}))
+            message(
+                "see you at eight, bring the cake",
+                json!({"session": {"chat": chat, "owner_id": "owner"}, "message": {"addressed": addressed, "sender_id": sender}}),
+            )
         };
         for chat in ["group", "channel", "thread"] {
             service.expect(&talk(chat, Some(false), "other"), by_guard(action, "ambient")).await;
@@ -467,7 +660,12 @@ async fn model() {
 async fn cascade() {
     let upstream = Upstream::start([Act::answer("interrupt", 0.99)]).await;
     let alone = guards("").await;
-    let cascade = Start::on(&format!("[model]\nprovider = \"cascade\"\nbase_url = \"{}\"\nmodel = \"tiny\"\n{GENEROUS}", upstream.base_url())).start().await;
+    let cascade = Start::on(&format!(
+        "[model]\nprovider = \"cascade\"\nbase_url = \"{}\"\nmodel = \"tiny\"\n{GENEROUS}",
+        upstream.base_url()
+    ))
+    .start()
+    .await;
     let messages = include_str!("../../fixtures/bench/multi.jsonl").lines().step_by(7).map(|line| {
         let fixture: Value = serde_json::from_str(line).expect("a fixture");
         fixture["request"].clone()
@@ -494,7 +692,8 @@ async fn cascade() {
         }
     }
     // Weights without a threshold never abstain.
-    let threshold = f32::from_le_bytes(busy_router::model::builtin::Builtin::embedded_bytes()[16..20].try_into().expect("four bytes"));
+    let threshold =
+        f32::from_le_bytes(busy_router::model::builtin::Builtin::embedded_bytes()[16..20].try_into().expect("four bytes"));
     assert!(sure > 0 && (unsure > 0 || threshold <= 0.0), "{sure} sure, {unsure} unsure");
 }
 
@@ -512,8 +711,14 @@ async fn review_of_a_low_confidence() {
     llm.set(Act::answer("interrupt", 0.6));
     service.expect(&message(REQUEST, json!({})), json!({"rule": "model", "action": "interrupt"})).await;
 
-    let (service, _llm) = with_llm([Act::answer("queue", 0.1)], &format!("{GENEROUS}[fallback]\nlow_confidence = \"interrupt\"")).await;
-    service.expect(&message(REQUEST, json!({})), json!({"rule": "low_confidence", "action": "interrupt", "decided_by": "guard", "model_action": "queue"})).await;
+    let (service, _llm) =
+        with_llm([Act::answer("queue", 0.1)], &format!("{GENEROUS}[fallback]\nlow_confidence = \"interrupt\"")).await;
+    service
+        .expect(
+            &message(REQUEST, json!({})),
+            json!({"rule": "low_confidence", "action": "interrupt", "decided_by": "guard", "model_action": "queue"}),
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -522,7 +727,21 @@ async fn review_of_an_ignore_with_content() {
     service.expect(&message("neat stuff", json!({})), json!({"rule": "model", "action": "ignore"})).await;
     let long = "well this one is just a little bit longer than forty characters";
     for text in [
-        "neat, right?", "本当？", "هل هذا جيد؟", "neat 5", "neat ٥", "see https://x", "www.x", "neat example.org", "run `ls`", "foo()", "a::b", "use snake_case", "x = y", "cargo --help", long,
+        "neat, right?",
+        "本当？",
+        "هل هذا جيد؟",
+        "neat 5",
+        "neat ٥",
+        "see https://x",
+        "www.x",
+        "neat example.org",
+        "run `ls`",
+        "foo()",
+        "a::b",
+        "use snake_case",
+        "x = y",
+        "cargo --help",
+        long,
     ] {
         service.expect(&message(text, json!({})), by_review("ignore_with_content", "ignore")).await;
     }
@@ -538,14 +757,19 @@ async fn review_of_an_ignore_with_content() {
     service.expect(&message("neat stuff", to_a_person), json!({"rule": "model", "action": "ignore"})).await;
 
     // The bound is a setting; so is what happens instead, but never what was refused.
-    let (service, _llm) = with_llm([Act::answer("ignore", 0.99)], &format!("{GENEROUS}[guards]\nignore_max_chars = 200\n[fallback]\nignore_with_content = \"interrupt\"")).await;
+    let (service, _llm) = with_llm(
+        [Act::answer("ignore", 0.99)],
+        &format!("{GENEROUS}[guards]\nignore_max_chars = 200\n[fallback]\nignore_with_content = \"interrupt\""),
+    )
+    .await;
     service.expect(&message(long, json!({})), json!({"rule": "model", "action": "ignore"})).await;
     service.expect(&message("neat?", json!({})), json!({"rule": "ignore_with_content", "action": "interrupt"})).await;
 }
 
 #[tokio::test]
 async fn review_of_a_protected_run() {
-    let (service, _llm) = with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[guards]\nprotected_tools = [\"deploy\"]")).await;
+    let (service, _llm) =
+        with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[guards]\nprotected_tools = [\"deploy\"]")).await;
     for busy in [
         json!({"state": "running_tool", "tool": {"name": "terminal", "interruptible": false}}),
         json!({"state": "running_tool", "tool": {"name": "deploy"}}),
@@ -554,13 +778,19 @@ async fn review_of_a_protected_run() {
     ] {
         service.expect(&message(REQUEST, json!({"busy": busy})), by_review("protected_run", "interrupt")).await;
     }
-    for busy in [json!({}), json!({"subagents": 0}), json!({"state": "running_tool", "tool": {"name": "terminal", "interruptible": true}})] {
+    for busy in [
+        json!({}),
+        json!({"subagents": 0}),
+        json!({"state": "running_tool", "tool": {"name": "terminal", "interruptible": true}}),
+    ] {
         service.expect(&message(REQUEST, json!({"busy": busy})), json!({"rule": "model", "action": "interrupt"})).await;
     }
-    let (service, _llm) = with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[guards]\nprotect_subagents = false")).await;
+    let (service, _llm) =
+        with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[guards]\nprotect_subagents = false")).await;
     service.expect(&message(REQUEST, json!({"busy": {"subagents": 9}})), json!({"rule": "model", "action": "interrupt"})).await;
     // A general fallback does not undo the protection.
-    let (service, _llm) = with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[fallback]\naction = \"interrupt\"")).await;
+    let (service, _llm) =
+        with_llm([Act::answer("interrupt", 0.99)], &format!("{GENEROUS}[fallback]\naction = \"interrupt\"")).await;
     service.expect(&message(REQUEST, json!({"busy": {"subagents": 9}})), by_review("protected_run", "interrupt")).await;
 }
 
@@ -570,11 +800,24 @@ async fn actions_of_the_model_need_capability_and_permission() {
     for action in ["steer", "background", "ask"] {
         for (permission, can, expected) in [
             ("execute", true, json!({"action": action, "rule": "model", "decided_by": "model", "suggested_action": null})),
-            ("execute", false, json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": action})),
-            ("suggest", true, json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": action})),
-            ("off", true, json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": null})),
+            (
+                "execute",
+                false,
+                json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": action}),
+            ),
+            (
+                "suggest",
+                true,
+                json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": action}),
+            ),
+            (
+                "off",
+                true,
+                json!({"action": "queue", "rule": "unsupported_action", "decided_by": "guard", "suggested_action": null}),
+            ),
         ] {
-            let (service, _llm) = with_llm([Act::answer(action, 0.9)], &format!("{GENEROUS}[actions]\n{action} = \"{permission}\"")).await;
+            let (service, _llm) =
+                with_llm([Act::answer(action, 0.9)], &format!("{GENEROUS}[actions]\n{action} = \"{permission}\"")).await;
             let mut capabilities = vec!["interrupt", "queue", "ignore"];
             if can {
                 capabilities.push(action);
@@ -586,10 +829,15 @@ async fn actions_of_the_model_need_capability_and_permission() {
     }
     // The defaults.
     let (service, llm) = with_llm([], GENEROUS).await;
-    for (action, suggested) in [("steer", json!("steer")), ("background", json!("background")), ("ask", Value::Null), ("detach", json!("detach"))] {
+    for (action, suggested) in
+        [("steer", json!("steer")), ("background", json!("background")), ("ask", Value::Null), ("detach", json!("detach"))]
+    {
         llm.set(Act::answer(action, 0.9));
-        let request = message(REQUEST, json!({"capabilities": ["interrupt", "queue", "ignore", "steer", "background", "ask", "detach"],
-            "busy": {"tool": {"name": "exec", "task_id": "b1", "detachable": true}}}));
+        let request = message(
+            REQUEST,
+            json!({"capabilities": ["interrupt", "queue", "ignore", "steer", "background", "ask", "detach"],
+            "busy": {"tool": {"name": "exec", "task_id": "b1", "detachable": true}}}),
+        );
         service.expect(&request, json!({"action": "queue", "rule": "unsupported_action", "suggested_action": suggested})).await;
     }
 }
@@ -600,30 +848,84 @@ async fn what_the_gateway_cannot_do_degrades() {
     let (service, llm) = with_llm([Act::answer("interrupt", 0.9)], GENEROUS).await;
     let cannot = |text: &str, capabilities: Value| message(text, json!({"capabilities": capabilities}));
     // Guards.
-    service.expect(&cannot("stop", json!(["queue", "ignore"])), json!({"action": "queue", "rule": "stop_phrase", "suggested_action": "interrupt"})).await;
-    service.expect(&cannot("stop", json!(["ignore"])), json!({"action": "pass_through", "rule": "stop_phrase", "suggested_action": "interrupt"})).await;
-    service.expect(&cannot("stop", json!([])), json!({"action": "pass_through", "rule": "stop_phrase", "suggested_action": "interrupt"})).await;
-    service.expect(&cannot("thanks", json!(["interrupt", "queue"])), json!({"action": "queue", "rule": "backchannel", "suggested_action": "ignore"})).await;
-    service.expect(&cannot("", json!(["interrupt"])), json!({"action": "pass_through", "rule": "empty", "suggested_action": "ignore"})).await;
-    service.expect(&cannot("/foobar", json!(["interrupt", "ignore"])), json!({"action": "pass_through", "rule": "unknown_command", "suggested_action": "queue"})).await;
+    service
+        .expect(
+            &cannot("stop", json!(["queue", "ignore"])),
+            json!({"action": "queue", "rule": "stop_phrase", "suggested_action": "interrupt"}),
+        )
+        .await;
+    service
+        .expect(
+            &cannot("stop", json!(["ignore"])),
+            json!({"action": "pass_through", "rule": "stop_phrase", "suggested_action": "interrupt"}),
+        )
+        .await;
+    service
+        .expect(
+            &cannot("stop", json!([])),
+            json!({"action": "pass_through", "rule": "stop_phrase", "suggested_action": "interrupt"}),
+        )
+        .await;
+    service
+        .expect(
+            &cannot("thanks", json!(["interrupt", "queue"])),
+            json!({"action": "queue", "rule": "backchannel", "suggested_action": "ignore"}),
+        )
+        .await;
+    service
+        .expect(
+            &cannot("", json!(["interrupt"])),
+            json!({"action": "pass_through", "rule": "empty", "suggested_action": "ignore"}),
+        )
+        .await;
+    service
+        .expect(
+            &cannot("/foobar", json!(["interrupt", "ignore"])),
+            json!({"action": "pass_through", "rule": "unknown_command", "suggested_action": "queue"}),
+        )
+        .await;
     // The model and its review.
-    service.expect(&cannot(REQUEST, json!(["queue", "ignore"])), json!({"action": "queue", "rule": "unsupported_action", "suggested_action": "interrupt"})).await;
+    service
+        .expect(
+            &cannot(REQUEST, json!(["queue", "ignore"])),
+            json!({"action": "queue", "rule": "unsupported_action", "suggested_action": "interrupt"}),
+        )
+        .await;
     service.expect(&cannot(REQUEST, json!(["ignore"])), json!({"action": "pass_through", "suggested_action": "interrupt"})).await;
     // An unknown capability of a newer gateway is a mistake that is named; a field of one is not.
     service.post("/v1/route", &cannot(REQUEST, json!(["queue", "teleport"]))).await.problem(422, "invalid_field");
     // The fallback.
     llm.set(Act::Status(500));
     let (failing, _llm) = with_llm([Act::Status(500)], &format!("{GENEROUS}[fallback]\naction = \"interrupt\"")).await;
-    failing.expect(&cannot(REQUEST, json!(["queue"])), json!({"action": "queue", "rule": "model_error", "suggested_action": "interrupt"})).await;
-    failing.expect(&cannot(REQUEST, json!([])), json!({"action": "pass_through", "rule": "model_error", "suggested_action": "interrupt"})).await;
-    failing.expect(&cannot(REQUEST, json!(["interrupt"])), json!({"action": "interrupt", "rule": "model_error", "suggested_action": null})).await;
+    failing
+        .expect(
+            &cannot(REQUEST, json!(["queue"])),
+            json!({"action": "queue", "rule": "model_error", "suggested_action": "interrupt"}),
+        )
+        .await;
+    failing
+        .expect(
+            &cannot(REQUEST, json!([])),
+            json!({"action": "pass_through", "rule": "model_error", "suggested_action": "interrupt"}),
+        )
+        .await;
+    failing
+        .expect(
+            &cannot(REQUEST, json!(["interrupt"])),
+            json!({"action": "interrupt", "rule": "model_error", "suggested_action": null}),
+        )
+        .await;
 }
 
 /// "States `starting`, `compacting`, `draining`, `stopping` cannot be interrupted", but for a stop phrase in `starting`.
 #[tokio::test]
 async fn states_that_cannot_be_interrupted() {
     let (service, _llm) = with_llm([Act::answer("interrupt", 0.95)], GENEROUS).await;
-    let (failing, _llm2) = with_llm([Act::Status(500)], &format!("{GENEROUS}breaker = {{ failures = 1000, open_s = 1 }}\n[fallback]\naction = \"interrupt\"")).await;
+    let (failing, _llm2) = with_llm(
+        [Act::Status(500)],
+        &format!("{GENEROUS}breaker = {{ failures = 1000, open_s = 1 }}\n[fallback]\naction = \"interrupt\""),
+    )
+    .await;
     let instead = json!({"action": "queue", "suggested_action": "interrupt"});
     for state in ["starting", "compacting", "draining", "stopping"] {
         let stop = message("stop", json!({"busy": {"state": state}}));
@@ -640,8 +942,12 @@ async fn states_that_cannot_be_interrupted() {
         assert_eq!((&decision["rule"], &decision["decided_by"]), (&json!("model_error"), &json!("fallback")));
     }
     for state in ["thinking", "streaming", "running_tool", "unknown"] {
-        service.expect(&message(REQUEST, json!({"busy": {"state": state}})), json!({"action": "interrupt", "rule": "model"})).await;
-        failing.expect(&message(REQUEST, json!({"busy": {"state": state}})), json!({"action": "interrupt", "rule": "model_error"})).await;
+        service
+            .expect(&message(REQUEST, json!({"busy": {"state": state}})), json!({"action": "interrupt", "rule": "model"}))
+            .await;
+        failing
+            .expect(&message(REQUEST, json!({"busy": {"state": state}})), json!({"action": "interrupt", "rule": "model_error"}))
+            .await;
     }
 }
 
@@ -656,17 +962,26 @@ async fn detach() {
         ("suggest", "queue", json!("detach"), json!("b1")),
         ("off", "queue", Value::Null, Value::Null),
     ] {
-        let (service, _llm) = with_llm([Act::answer("detach", 0.9)], &format!("{GENEROUS}[actions]\ndetach = \"{permission}\"")).await;
+        let (service, _llm) =
+            with_llm([Act::answer("detach", 0.9)], &format!("{GENEROUS}[actions]\ndetach = \"{permission}\"")).await;
         let aims = json!({"action": action, "suggested_action": suggested, "task_id": task, "expected_turn_id": "t9"});
         for text in [
-            "run that in the background", "Put it in the background, please!", "put it in the background and start on the docs", "ponlo en segundo plano",
-            "mets ça en arrière-plan", "lass das im hintergrund laufen", "background it",
+            "run that in the background",
+            "Put it in the background, please!",
+            "put it in the background and start on the docs",
+            "ponlo en segundo plano",
+            "mets ça en arrière-plan",
+            "lass das im hintergrund laufen",
+            "background it",
         ] {
             let decision = service.expect(&with_tool(text), aims.clone()).await;
             assert_eq!(decision["rule"], "detach_phrase", "{text}");
         }
         let decision = service.expect(&with_tool(REQUEST), aims.clone()).await;
-        assert_eq!((&decision["model_action"], &decision["rule"]), (&json!("detach"), &json!(if permission == "execute" { "model" } else { "unsupported_action" })));
+        assert_eq!(
+            (&decision["model_action"], &decision["rule"]),
+            (&json!("detach"), &json!(if permission == "execute" { "model" } else { "unsupported_action" }))
+        );
 
         // A bare `/bg` is the running tool's only where that may happen; else it stays Hermes's own command.
         for text in ["/bg", "/background", "/BG@bot"] {
@@ -677,17 +992,31 @@ async fn detach() {
             };
             service.expect(&with_tool(text), expected).await;
         }
-        service.expect(&with_tool("/bg write the docs"), json!({"action": "dispatch", "rule": "command", "suggested_action": null, "task_id": null})).await;
+        service
+            .expect(
+                &with_tool("/bg write the docs"),
+                json!({"action": "dispatch", "rule": "command", "suggested_action": null, "task_id": null}),
+            )
+            .await;
         // `/detach` needs no entry in a table: it means nothing else.
         let decision = service.expect(&with_tool("/detach"), aims.clone()).await;
         assert_eq!(decision["rule"], if permission == "off" { "unknown_command" } else { "command" });
 
         // Without a task that can move, or a gateway that can move it, there is nothing to aim at.
-        for changes in [json!({"busy": {"tool": {"detachable": false}}}), json!({"busy": {"tool": {"task_id": null}}}), json!({"busy": {"tool": null}})] {
+        for changes in [
+            json!({"busy": {"tool": {"detachable": false}}}),
+            json!({"busy": {"tool": {"task_id": null}}}),
+            json!({"busy": {"tool": null}}),
+        ] {
             let decision = service.route(&changed(&with_tool("run that in the background"), changes.clone())).await;
             assert_ne!(decision["action"], "detach", "{changes}: {decision}");
             assert_eq!(decision["task_id"], Value::Null, "{changes}: {decision}");
-            service.expect(&changed(&with_tool("/detach"), changes), json!({"action": "queue", "rule": "unknown_command", "task_id": null})).await;
+            service
+                .expect(
+                    &changed(&with_tool("/detach"), changes),
+                    json!({"action": "queue", "rule": "unknown_command", "task_id": null}),
+                )
+                .await;
         }
         let cannot = changed(&with_tool("run that in the background"), json!({"capabilities": ["interrupt", "queue", "ignore"]}));
         let suggested = if permission == "off" { Value::Null } else { json!("detach") };
@@ -719,7 +1048,12 @@ async fn acks() {
     service.expect(&said("a"), json!({"action": "interrupt", "ack": {"key": "interrupt"}})).await;
     service.expect(&said("a"), json!({"action": "interrupt", "ack": null})).await;
     // An ack speaks of what happens, not of what would be better.
-    let decision = service.expect(&changed(&said("c"), json!({"busy": {"state": "compacting"}})), json!({"action": "queue", "suggested_action": "interrupt", "ack": {"key": "queue"}})).await;
+    let decision = service
+        .expect(
+            &changed(&said("c"), json!({"busy": {"state": "compacting"}})),
+            json!({"action": "queue", "suggested_action": "interrupt", "ack": {"key": "queue"}}),
+        )
+        .await;
     assert_eq!(decision["ack"]["text"], first["ack"]["text"]);
     llm.set(Act::answer("queue", 0.9));
     eventually("the cool-down ends", async || service.route(&said("a")).await["ack"].is_object().then_some(())).await;
@@ -749,7 +1083,12 @@ async fn acks_in_ones_own_words() {
 async fn acks_off_but_a_question_is_always_asked() {
     let sections = "[ack]\nenabled = false\n[actions]\nask = \"execute\"\n";
     let (service, llm) = with_llm([Act::answer("ask", 0.9)], &format!("{GENEROUS}{sections}")).await;
-    let ask = || message(&format!("{REQUEST} {}", fresh()), json!({"session": {"id": "a"}, "capabilities": ["interrupt", "queue", "ignore", "ask"]}));
+    let ask = || {
+        message(
+            &format!("{REQUEST} {}", fresh()),
+            json!({"session": {"id": "a"}, "capabilities": ["interrupt", "queue", "ignore", "ask"]}),
+        )
+    };
     for _ in 0..3 {
         let decision = service.expect(&ask(), json!({"action": "ask", "ack": {"key": "ask"}})).await;
         assert!(decision["ack"]["text"].as_str().is_some_and(|text| text.ends_with('?')), "{decision}");
@@ -778,7 +1117,12 @@ async fn shadow_mode_decides_and_changes_nothing() {
         (REQUEST, model),
     ] {
         let request = message(text, json!({"session": {"id": "shadow"}, "message": {"sender_id": "u"}}));
-        service.expect(&request, json!({"action": "pass_through", "mode": "shadow", "shadow": shadow, "ack": null, "suggested_action": null})).await;
+        service
+            .expect(
+                &request,
+                json!({"action": "pass_through", "mode": "shadow", "shadow": shadow, "ack": null, "suggested_action": null}),
+            )
+            .await;
     }
     // It remembers, else what it reports would not be what `on` does.
     let again = message(REQUEST, json!({"session": {"id": "shadow"}, "message": {"sender_id": "u"}}));
@@ -806,8 +1150,12 @@ async fn overrides() {
     service.expect(&stop(json!({"platform": "telegram"})), json!({"mode": "shadow", "shadow": {"action": "interrupt"}})).await;
     service.expect(&stop(json!({"id": "special", "platform": "telegram"})), json!({"mode": "shadow"})).await;
     service.expect(&stop(json!({"id": "special"})), json!({"mode": "on", "action": "interrupt", "ack": null})).await;
-    service.expect(&stop(json!({"platform": "slack"})), json!({"mode": "on", "action": "interrupt", "ack": {"key": "interrupt"}})).await;
-    let talk = |gateway: &str| message("see you at eight", json!({"session": {"gateway": gateway, "chat": "group"}, "message": {"addressed": false}}));
+    service
+        .expect(&stop(json!({"platform": "slack"})), json!({"mode": "on", "action": "interrupt", "ack": {"key": "interrupt"}}))
+        .await;
+    let talk = |gateway: &str| {
+        message("see you at eight", json!({"session": {"gateway": gateway, "chat": "group"}, "message": {"addressed": false}}))
+    };
     service.expect(&talk("openclaw"), json!({"rule": "ambient", "action": "pass_through"})).await;
     service.expect(&talk("hermes"), json!({"rule": "ambient", "action": "ignore"})).await;
 }
@@ -834,11 +1182,17 @@ async fn replay() {
         json!({"busy": {"state": "compacting"}}),
         json!({"busy": {"evidence": [{"source": "session", "status": "ended"}]}}),
     ] {
-        let again = service.expect(&changed(&request, changes.clone()), json!({"replayed": true, "decision_id": first["decision_id"]})).await;
+        let again = service
+            .expect(&changed(&request, changes.clone()), json!({"replayed": true, "decision_id": first["decision_id"]}))
+            .await;
         assert_eq!(same(&again), first, "{changes}");
     }
     assert_eq!(llm.received().len(), 1, "the model is asked once");
-    for changes in [json!({"session": {"id": "s"}}), json!({"session": {"gateway": "openclaw"}}), json!({"message": {"id": "m2", "sender_id": "w"}})] {
+    for changes in [
+        json!({"session": {"id": "s"}}),
+        json!({"session": {"gateway": "openclaw"}}),
+        json!({"message": {"id": "m2", "sender_id": "w"}}),
+    ] {
         let other = service.expect(&changed(&request, changes.clone()), json!({"replayed": false})).await;
         assert_ne!(other["decision_id"], first["decision_id"], "{changes}");
     }
@@ -847,7 +1201,10 @@ async fn replay() {
         let request = message(text, json!({"message": {"id": "g"}}));
         let first = service.route(&request).await;
         let again = service.route(&request).await;
-        assert_eq!((&again["decision_id"], &again["replayed"], &again["command"]), (&first["decision_id"], &json!(true), &first["command"]));
+        assert_eq!(
+            (&again["decision_id"], &again["replayed"], &again["command"]),
+            (&first["decision_id"], &json!(true), &first["command"])
+        );
     }
 }
 
@@ -857,9 +1214,13 @@ async fn a_replay_is_one_only_within_its_window() {
     let request = message("stop", json!({"message": {"id": "m1"}}));
     let first = service.route(&request).await;
     service.expect(&request, json!({"replayed": true})).await;
-    let later = eventually("the window ends", async || Some(service.route(&request).await).filter(|decision| decision["replayed"] == false)).await;
+    let later = eventually("the window ends", async || {
+        Some(service.route(&request).await).filter(|decision| decision["replayed"] == false)
+    })
+    .await;
     assert_ne!(later["decision_id"], first["decision_id"]);
-    let part = |text: &str| message(text, json!({"session": {"id": "a"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}));
+    let part =
+        |text: &str| message(text, json!({"session": {"id": "a"}, "message": {"media": [{"kind": "photo", "album_id": "x"}]}}));
     service.expect(&part("stop"), json!({"rule": "stop_phrase"})).await;
     eventually("the album's window ends", async || (service.route(&part("")).await["rule"] == "media").then_some(())).await;
 }
@@ -870,7 +1231,8 @@ async fn decisions_of_many_sessions_at_once() {
     let service = guards("").await;
     let texts = ["stop", "/stop", "thanks", "", REQUEST];
     let expected = ["stop_phrase", "command", "backchannel", "empty"];
-    let requests: Vec<Value> = (0..100).map(|n| message(texts[n % texts.len()], json!({"session": {"turn_id": n.to_string()}}))).collect();
+    let requests: Vec<Value> =
+        (0..100).map(|n| message(texts[n % texts.len()], json!({"session": {"turn_id": n.to_string()}}))).collect();
     let decisions = join_all(requests.iter().map(|request| service.route(request))).await;
     for (n, decision) in decisions.iter().enumerate() {
         assert_eq!(decision["expected_turn_id"], n.to_string());
