@@ -1,5 +1,6 @@
 //! `busy-router replay`: how good the decisions are.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -391,10 +392,11 @@ fn failures(args: &Args, report: &Report, entries: &[Entry]) -> Vec<String> {
             failures.push(format!("cost per 100: {cost:.2} is above --max-cost {limit:.2}"));
         }
     }
-    let is_exact = |entry: &Entry| entry.case.message().is_none_or(|fixture| fixture.expect.is_exact());
-    let missed = report.score.ok.of - report.score.ok.count;
-    if limits == 0 && missed > 0 && entries.iter().all(is_exact) {
-        failures.push(format!("{missed} of {} cases are not as prescribed", report.score.ok.of));
+    let exact: HashSet<&str> = entries.iter().filter(|entry| entry.case.is_exact()).map(|entry| entry.key.as_str()).collect();
+    let exact: Vec<&Record> = report.cases.iter().filter(|record| exact.contains(record.id.as_str())).collect();
+    let missed = exact.iter().filter(|record| !record.ok).count();
+    if limits == 0 && missed > 0 {
+        failures.push(format!("{missed} of {} cases are not as prescribed", exact.len()));
     }
     failures
 }
@@ -423,9 +425,13 @@ mod tests {
 
     /// Runs the command on one case with an expectation: the verdict, standard output, standard error.
     async fn replayed(expect: &str, words: &[&str]) -> (bool, String, String) {
+        replayed_cases(&STOP.replace("EXPECT", expect), words).await
+    }
+
+    async fn replayed_cases(cases: &str, words: &[&str]) -> (bool, String, String) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("cases.jsonl");
-        std::fs::write(&path, STOP.replace("EXPECT", expect)).expect("written");
+        std::fs::write(&path, cases).expect("written");
         let words: Vec<&str> = words.iter().copied().chain([path.to_str().expect("a path")]).collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let style = Style { misses: 5, ..Style::default() };
@@ -464,6 +470,15 @@ mod tests {
         assert!(!verdict && out.contains("other rule stop: stop\n    expected rule model, got interrupt (stop_phrase)"), "{out}");
         // The action is right all the same, and a threshold takes the place of the rule.
         assert!(replayed(r#"{"action":"interrupt","rule":"model"}"#, &["--min-accuracy", "1"]).await.0);
+        // Beside cases that leave a choice, those that prescribe one decision still count.
+        let task = r#"{"id":"task","task_status":{"task_id":"t","evidence":[]},"expect":{"status":"running"}}"#;
+        let both = format!("{}\n{task}", STOP.replace("EXPECT", r#"{"any_of":["queue"]}"#));
+        let (verdict, out, err) = replayed_cases(&both, &[]).await;
+        assert!(!verdict && err == "1 of 1 cases are not as prescribed\n", "{err}");
+        assert!(
+            out.contains("other answer task: status of t: no evidence\n    expected status running, got status unknown"),
+            "{out}"
+        );
         // What cannot be measured is not good enough.
         let (verdict, _, err) = replayed(r#"{"rule":"stop_phrase"}"#, &["--min-accuracy", "0"]).await;
         assert!(!verdict && err.contains("no case tells anything about accuracy"), "{err}");

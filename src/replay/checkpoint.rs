@@ -110,6 +110,7 @@ impl Checkpoint {
 fn case_hash(entry: &Entry) -> String {
     let json = match &entry.case {
         Case::Message(fixture) => serde_json::to_vec(fixture),
+        Case::Task(case) => serde_json::to_vec(case),
     };
     // A case was read from JSON, so it can be written as JSON; if not, it is asked again each time.
     json.map_or_else(|_| String::new(), |json| format!("{:016x}", xxh3_64(&json)))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use super::tasks::TaskCase;
 use crate::model::scripted::Script;
 use crate::protocol::{Action, DecidedBy, RouteRequest, Rule, Validate};
 
@@ -15,8 +16,8 @@ use crate::protocol::{Action, DecidedBy, RouteRequest, Rule, Validate};
 pub enum Case {
     /// A chat message: `{id, …, request, expect}`.
     Message(Box<Fixture>),
-    // Further sorts go here, such as `{id, tags, task_status, expect}` and `{id, tags, task_completion, expect}`; the compiler then
-    // names the places that must know of them: `id`, `tags` and `sequence` below, and the match in `run::Runner::one`.
+    /// A question about a background task: `{id, …, task_status, expect}` or `{id, …, task_completion, expect}`.
+    Task(Box<TaskCase>),
 }
 
 /// A case with the place that it was read from.
@@ -155,11 +156,16 @@ impl Case {
         #[derive(Deserialize)]
         struct Sort {
             request: Option<IgnoredAny>,
+            task_status: Option<IgnoredAny>,
+            task_completion: Option<IgnoredAny>,
         }
 
         let sort: Sort = read(line)?;
         if sort.request.is_none() {
-            return Err("has no `request`, so nothing is asked".to_owned());
+            return match sort.task_status.or(sort.task_completion) {
+                Some(_) => Ok(Self::Task(Box::new(TaskCase::parse(line)?))),
+                None => Err("has no `request`, `task_status` or `task_completion`, so nothing is asked".to_owned()),
+            };
         }
         let fixture: Fixture = read(line)?;
         if let Some(error) = fixture.request.violations().into_iter().next() {
@@ -176,6 +182,7 @@ impl Case {
     pub fn id(&self) -> &str {
         match self {
             Self::Message(fixture) => &fixture.id,
+            Self::Task(case) => &case.id,
         }
     }
 
@@ -184,6 +191,7 @@ impl Case {
     pub fn tags(&self) -> &[String] {
         match self {
             Self::Message(fixture) => &fixture.tags,
+            Self::Task(case) => &case.tags,
         }
     }
 
@@ -192,6 +200,7 @@ impl Case {
     pub fn sequence(&self) -> Option<&str> {
         match self {
             Self::Message(fixture) => fixture.sequence.as_deref(),
+            Self::Task(case) => case.sequence.as_deref(),
         }
     }
 
@@ -200,12 +209,19 @@ impl Case {
     pub fn message(&self) -> Option<&Fixture> {
         match self {
             Self::Message(fixture) => Some(fixture),
+            Self::Task(_) => None,
         }
+    }
+
+    /// Whether one answer is prescribed, rather than a set of them to choose from.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.message().is_none_or(|fixture| fixture.expect.is_exact())
     }
 }
 
 /// Reads JSON and says where it is wrong.
-fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(line: &str) -> Result<T, String> {
     let mut reader = serde_json::Deserializer::from_str(line);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -292,9 +308,10 @@ fn collect(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), FixtureError> {
 /// See [`load_cases`].
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Fixture>, FixtureError> {
     let fixture = |entry: Entry| match entry.case {
-        Case::Message(fixture) => *fixture,
+        Case::Message(fixture) => Some(*fixture),
+        Case::Task(_) => None,
     };
-    Ok(load_cases(paths)?.into_iter().map(fixture).collect())
+    Ok(load_cases(paths)?.into_iter().filter_map(fixture).collect())
 }
 
 /// Reads all cases under the paths. Blank lines and lines that begin with `//` are skipped.
@@ -353,7 +370,10 @@ mod tests {
     fn what_is_wrong_with_a_line_is_said() {
         assert!(Case::parse(GOOD).is_ok());
         assert!(refused("{").contains("EOF"), "{}", refused("{"));
-        assert_eq!(refused(r#"{"id":"a","expect":{"action":"queue"}}"#), "has no `request`, so nothing is asked");
+        assert_eq!(
+            refused(r#"{"id":"a","expect":{"action":"queue"}}"#),
+            "has no `request`, `task_status` or `task_completion`, so nothing is asked"
+        );
         let error = refused(&GOOD.replace("thinking", "thinkin"));
         assert!(error.starts_with("`request.busy.state`: unknown variant `thinkin`"), "{error}");
         let error = refused(&GOOD.replace("\"any_of\"", "\"anyof\""));

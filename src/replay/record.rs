@@ -1,8 +1,10 @@
 //! What is kept of a case once it is decided: enough to score it, to show it, and to compare it with another run.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::fixture::{Expect, Fixture};
+use super::tasks::TaskCase;
 use crate::protocol::{Action, DecidedBy, Decision, Rule};
 
 /// Longest text of a record, in characters; a report shows what a case was about, the fixture holds the whole.
@@ -19,7 +21,7 @@ pub struct Record {
     /// What the case is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// The beginning of the message's text, on one line.
+    /// The beginning of the message's text, on one line; of another question, what was asked.
     pub text: String,
     /// What was expected, in words.
     pub expected: String,
@@ -92,6 +94,23 @@ impl Record {
             got: format!("{} ({})", outcome.action, outcome.rule),
             ok: fixture.expect.is_met_by(outcome.action, outcome.rule, outcome.decided_by),
             message: Some(Judged { expect: fixture.expect.clone(), outcome }),
+        }
+    }
+
+    /// The record of a question about a background task.
+    #[must_use]
+    pub fn of_task(id: &str, case: &TaskCase, answer: &Value) -> Self {
+        // An answer may quote a summary, which is anybody's text.
+        let shown = |text: String| one_line(&text, TEXT_CHARS);
+        Self {
+            id: id.to_owned(),
+            lang: None,
+            tags: case.tags.clone(),
+            text: shown(case.question.to_string()),
+            expected: shown(case.expect.to_string()),
+            got: shown(case.expect.of(answer).to_string()),
+            ok: case.expect.hold_in(answer),
+            message: None,
         }
     }
 

@@ -1,12 +1,15 @@
 //! Has cases decided: in process, by whatever model the settings name, or by a running service.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use reqwest::{StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
@@ -14,9 +17,10 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::fixture::{Case, Entry, Fixture};
 use super::pace::Pace;
 use super::record::{Outcome, Record};
+use super::tasks::TaskQuestion;
 use crate::client;
 use crate::clock::Clock;
-use crate::config::{ConfigError, Provider, Settings};
+use crate::config::{ConfigError, Permission, Provider, Settings};
 use crate::model::Question;
 use crate::model::builtin::Builtin;
 use crate::model::prompt::{self, Prompts};
@@ -25,6 +29,7 @@ use crate::prepared::Prepared;
 use crate::protocol::route::MAX_SESSION_ID_CHARS;
 use crate::protocol::{Action, Decision, Mode, RouteRequest};
 use crate::router::Router;
+use crate::tasks::TaskMemory;
 
 /// A running service that has not answered by then never will: its own limit for a model's answer is at most ten minutes.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(610);
@@ -34,6 +39,8 @@ const MAX_BUSY_ANSWERS: u32 = 8;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// A budget that no run uses up; see [`Target::in_process`].
 const NO_BUDGET: u32 = 1_000_000;
+/// Where a service decides on messages.
+const ROUTE: &str = "/v1/route";
 
 /// Why a run could not be finished. All of these are the caller's to mend, none is a miss.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +92,10 @@ pub struct Local {
 #[derive(Debug)]
 pub struct Live {
     client: reqwest::Client,
+    /// The service, without the path of an endpoint.
     url: Url,
     token: Option<String>,
-    /// Begins every session and message id of this run: a memory that saw these cases before must not take them for duplicates.
+    /// Begins every session, message and task id of this run: a memory that saw these cases before must not take them for duplicates.
     run: String,
     /// Tokens of the instructions, estimated.
     prompts: u64,
@@ -139,10 +147,8 @@ impl Target {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("must begin with http:// or https://".to_owned()));
         }
-        if !url.path().ends_with("/v1/route") {
-            let path = format!("{}/v1/route", url.path().trim_end_matches('/'));
-            url.set_path(&path);
-        }
+        let path = url.path().strip_suffix(ROUTE).unwrap_or(url.path()).trim_end_matches('/').to_owned();
+        url.set_path(&path);
         let client = client::builder(&url).timeout(LIVE_TIMEOUT).build().map_err(|error| wrong(chain(&error)))?;
         let run = format!("replay-{}-", Uuid::now_v7().simple());
         let prompts = instruction_tokens(&Settings::example()?.model)?;
@@ -345,7 +351,9 @@ struct Runner<'a> {
 struct Shared {
     /// The memory: in process every unit has one of its own, on a clock that stands still, so that no window ever closes.
     router: Router,
-    /// The session id of a sequence: that of its first step.
+    /// The memory of tasks; few units ask about any.
+    tasks: LazyCell<TaskMemory>,
+    /// The session id of a sequence: that of its first message.
     session: Option<String>,
     /// The place of the unit's first case: makes its sessions unique in a service's memory.
     number: usize,
@@ -354,11 +362,16 @@ struct Shared {
 impl Runner<'_> {
     async fn unit(&self, unit: Unit) -> Result<Vec<(usize, Record)>, RunError> {
         let cases: Vec<(usize, &Entry)> = unit.iter().filter_map(|index| Some((*index, self.entries.get(*index)?))).collect();
-        let first = cases.first();
-        let session = first
+        let session = cases
+            .iter()
             .filter(|(_, entry)| entry.case.sequence().is_some())
-            .and_then(|(_, entry)| Some(entry.case.message()?.request.session.id.clone()));
-        let shared = Shared { router: Router::new(Clock::manual()), session, number: first.map_or(0, |(index, _)| *index) };
+            .find_map(|(_, entry)| Some(entry.case.message()?.request.session.id.clone()));
+        let shared = Shared {
+            router: Router::new(Clock::manual()),
+            tasks: LazyCell::new(TaskMemory::default),
+            session,
+            number: cases.first().map_or(0, |(index, _)| *index),
+        };
         let mut records = Vec::with_capacity(cases.len());
         for (index, entry) in cases {
             records.push((index, self.one(entry, &shared).await?));
@@ -371,6 +384,18 @@ impl Runner<'_> {
             Case::Message(fixture) => {
                 let outcome = self.message(&entry.key, fixture, shared).await?;
                 Ok(Record::of_message(&entry.key, fixture, outcome))
+            }
+            Case::Task(case) => {
+                let answer = match self.target {
+                    Target::InProcess(local) => case.question.answer(&shared.tasks, local.steers()),
+                    Target::Live(live) => {
+                        if let Some(pace) = &self.pace {
+                            pace.take().await;
+                        }
+                        live.answer(&entry.key, &case.question, shared.number).await?
+                    }
+                };
+                Ok(Record::of_task(&entry.key, case, &answer))
             }
         }
     }
@@ -398,6 +423,11 @@ impl Runner<'_> {
 }
 
 impl Local {
+    /// Whether a task's result may be injected into its parent's running turn.
+    fn steers(&self) -> bool {
+        self.prepared.settings.actions.steer == Permission::Execute
+    }
+
     async fn decide(&self, router: &Router, fixture: &Fixture, request: &RouteRequest) -> Result<Decision, ConfigError> {
         match &fixture.model {
             None => Ok(router.route(&self.prepared, request).await),
@@ -426,13 +456,39 @@ struct RefusedField {
 }
 
 impl Live {
+    /// What begins the ids of one unit's cases.
+    fn prefix(&self, number: usize) -> String {
+        format!("{}{number}-", self.run)
+    }
+
     async fn decide(&self, id: &str, mut request: RouteRequest, number: usize) -> Result<Decision, RunError> {
-        let session = format!("{}{number}-{}", self.run, request.session.id);
+        let session = format!("{}{}", self.prefix(number), request.session.id);
         request.session.id = session.chars().take(MAX_SESSION_ID_CHARS).collect();
         request.message.id = request.message.id.map(|id| format!("{}{id}", self.run));
+        let body = self.ask(id, ROUTE, &request).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.wrong(format!("answered something that is no decision ({error}); is it busy-router?")))
+    }
+
+    async fn answer(&self, id: &str, question: &TaskQuestion, number: usize) -> Result<Value, RunError> {
+        let prefix = self.prefix(number);
+        let body = match question.with_prefix(&prefix) {
+            TaskQuestion::Status(request) => self.ask(id, question.path(), &request).await?,
+            TaskQuestion::Completion(request) => self.ask(id, question.path(), &request).await?,
+        };
+        // The answer names the task in several places; the case knows it by its own name.
+        let body = String::from_utf8_lossy(&body).replace(&prefix, "");
+        let answer = serde_json::from_str(&body).map_err(|error| error.to_string());
+        answer.and_then(|answer| question.check(&answer).map(|()| answer)).map_err(|error| {
+            self.wrong(format!("answered something at {} that is no answer ({error}); is it busy-router?", question.path()))
+        })
+    }
+
+    /// Asks until there is an answer other than "too busy".
+    async fn ask(&self, id: &str, path: &str, request: &impl Serialize) -> Result<Bytes, RunError> {
         let mut busy_answers = 0;
         loop {
-            let response = self.post(&request).await?;
+            let response = self.post(path, request).await?;
             let status = response.status();
             if status == StatusCode::TOO_MANY_REQUESTS && busy_answers < MAX_BUSY_ANSWERS {
                 busy_answers += 1;
@@ -441,17 +497,14 @@ impl Live {
                 continue;
             }
             let body = response.bytes().await.map_err(|error| self.wrong(chain(&error)))?;
-            if status.is_success() {
-                let no_decision =
-                    |error| self.wrong(format!("answered something that is no decision ({error}); is it busy-router?"));
-                return serde_json::from_slice(&body).map_err(no_decision);
-            }
-            return Err(self.refused(id, status, &body));
+            return if status.is_success() { Ok(body) } else { Err(self.refused(id, status, &body)) };
         }
     }
 
-    async fn post(&self, body: &impl Serialize) -> Result<reqwest::Response, RunError> {
-        let mut post = self.client.post(self.url.clone()).json(body);
+    async fn post(&self, path: &str, body: &impl Serialize) -> Result<reqwest::Response, RunError> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        let mut post = self.client.post(url).json(body);
         if let Some(token) = &self.token {
             post = post.bearer_auth(token);
         }
@@ -499,18 +552,20 @@ fn chain(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::collections::HashSet;
     use std::path::Path;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use axum::body::{Body, Bytes};
+    use axum::body::Body;
     use axum::http::{HeaderMap, Response};
     use axum::routing::post;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::protocol::{DecidedBy, Rule};
+    use crate::protocol::{CompletionRule, DecidedBy, Rule, StatusRule};
+    use crate::replay::fixture::load_cases;
 
     fn entry(id: &str, text: &str, more: Value) -> Entry {
         let mut line = json!({
@@ -622,6 +677,83 @@ mod tests {
         assert!(open("y").expect_err("refused").to_string().contains("is not of this router"));
         std::fs::write(&path, "something else\n").expect("written");
         assert!(open("x").is_err(), "a file that is no checkpoint is left alone");
+    }
+
+    #[tokio::test]
+    async fn the_contract_holds_row_by_row() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let entries = load_cases(&[fixtures.join("contract"), fixtures.join("tasks")]).expect("loads");
+        assert!(entries.iter().all(|entry| entry.case.is_exact()));
+        let finished = run(&entries, &local(), options(), || {}).await.expect("runs");
+        let missed = finished.records.iter().filter(|(_, record)| !record.ok);
+        let missed: Vec<String> =
+            missed.map(|(_, case)| format!("{}: expected {}, got {}", case.id, case.expected, case.got)).collect();
+        assert!(missed.is_empty(), "{missed:#?}");
+
+        let tags: HashSet<&str> = entries.iter().flat_map(|entry| entry.case.tags()).map(String::as_str).collect();
+        // Replays run in mode `on`, without budgets and without a breaker, so these never apply.
+        let cannot_occur = [Rule::Disabled, Rule::RateLimited, Rule::CircuitOpen, Rule::Overloaded];
+        let rules = Rule::ALL.iter().filter(|rule| !cannot_occur.contains(rule)).map(|rule| rule.as_str());
+        let rules = rules.chain(StatusRule::ALL.iter().map(|rule| rule.as_str()));
+        for rule in rules.chain(CompletionRule::ALL.iter().map(|rule| rule.as_str())) {
+            assert!(tags.contains(rule), "no case of {rule}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sequence_of_tasks_shares_a_memory() {
+        let finished = run(&tasks(), &local(), options(), || {}).await.expect("runs");
+        let got: Vec<(&str, bool)> = finished.records.iter().map(|(_, record)| (record.got.as_str(), record.ok)).collect();
+        assert_eq!(got, TASK_ANSWERS);
+        assert!(finished.records.iter().all(|(_, record)| record.message.is_none()));
+    }
+
+    /// A sequence of three questions about one task, and one question outside of it.
+    fn tasks() -> Vec<Entry> {
+        let asked = |id: &str, word: &str, sequence: Value, status: &str| {
+            let line = json!({
+                "id": id, "sequence": sequence, "expect": {"status": status, "task_id": "t"},
+                "task_status": {"task_id": "t", "evidence": [{"source": "task", "status": word}]}
+            });
+            let case = Case::parse(&line.to_string()).expect("a valid case");
+            Entry { key: id.to_owned(), file: Arc::from(Path::new("a.jsonl")), line: 1, case }
+        };
+        vec![
+            asked("a", "cancelled", json!("q"), "cancelled"),
+            asked("b", "running", Value::Null, "running"),
+            asked("c", "running", json!("q"), "cancelled"),
+            asked("d", "completed", json!("q"), "completed"),
+        ]
+    }
+
+    const TASK_ANSWERS: [(&str, bool); 4] = [
+        ("status cancelled, task_id t", true),
+        ("status running, task_id t", true),
+        ("status cancelled, task_id t", true),
+        ("status cancelled, task_id t", false),
+    ];
+
+    #[tokio::test]
+    async fn a_service_does_not_take_the_tasks_of_a_run_for_those_of_another() {
+        let memory = Arc::new(TaskMemory::default());
+        let handler = async move |body: Bytes| {
+            let request = serde_json::from_slice(&body).expect("a status request");
+            TaskQuestion::Status(request).answer(&memory, false).to_string()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let url = format!("http://{}/behind/", listener.local_addr().expect("an address"));
+        let tracker = TaskTracker::new();
+        let service = axum::Router::new().route("/behind/v1/tasks/status", post(handler));
+        tracker.spawn(async move { axum::serve(listener, service).await });
+        for _ in 0..2 {
+            let target = Target::live(&url, None).expect("a target");
+            let finished = run(&tasks(), &target, options(), || {}).await.expect("runs");
+            let got: Vec<(&str, bool)> = finished.records.iter().map(|(_, record)| (record.got.as_str(), record.ok)).collect();
+            assert_eq!(got, TASK_ANSWERS);
+        }
+        let target = Target::live(&url.replace("behind", "elsewhere"), None).expect("a target");
+        let said = run(&tasks(), &target, options(), || {}).await.expect_err("must fail").to_string();
+        assert!(said.contains("404"), "{said}");
     }
 
     /// The tokens and bodies of requests, in their order.

@@ -169,6 +169,7 @@ fn kind_of_miss(record: &Record) -> &'static str {
         Some(Mistake::DestroyedWork) => "destroyed work",
         Some(Mistake::MissedStop) => "missed stop",
         Some(Mistake::Other) => "other error",
+        None if record.message.is_none() => "other answer",
         None => "other rule",
     }
 }
