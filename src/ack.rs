@@ -75,7 +75,10 @@ mod tests {
             assert_eq!(ack(turn, &memory, Action::Queue).map(|ack| ack.key), Some(Action::Queue));
             assert_eq!(ack(turn, &memory, Action::Queue), None, "heard it");
             assert!(ack(turn, &memory, Action::Interrupt).is_some(), "another action is news");
-            assert!(ack(turn, &memory, Action::Ask).is_some() && ack(turn, &memory, Action::Ask).is_some(), "a question is always asked");
+            assert!(
+                ack(turn, &memory, Action::Ask).is_some() && ack(turn, &memory, Action::Ask).is_some(),
+                "a question is always asked"
+            );
             clock.advance(Duration::from_secs(30));
             assert!(ack(turn, &memory, Action::Queue).is_some());
             assert_eq!(ack(turn, &memory, Action::Ignore), None);

@@ -5,14 +5,11 @@ use url::{Host, Url};
 
 /// A client for one address: no redirects, no retries, small packets sent at once; straight to loopback, whatever proxy the environment
 /// names; without the system's certificates where no TLS is spoken.
-#[must_use]
 pub fn builder(url: &Url) -> ClientBuilder {
     // An error says that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never());
+    let mut builder =
+        reqwest::Client::builder().tcp_nodelay(true).redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
     if is_loopback(url) {
         builder = builder.no_proxy();
     }

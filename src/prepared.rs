@@ -43,10 +43,9 @@ impl Prepared {
             _ => match settings.model.provider {
                 Provider::Builtin => Arc::new(Builtin::embedded()?),
                 Provider::Openai => Arc::new(OpenAi::new(&settings.model, clock.clone())?),
-                Provider::Cascade => Arc::new(Cascade::new(
-                    Arc::new(Builtin::embedded()?),
-                    Arc::new(OpenAi::new(&settings.model, clock.clone())?),
-                )),
+                Provider::Cascade => {
+                    Arc::new(Cascade::new(Arc::new(Builtin::embedded()?), Arc::new(OpenAi::new(&settings.model, clock.clone())?)))
+                }
             },
         };
         Ok(Self { prompts, ..Self::with_model(settings, model, previous)? })
@@ -103,6 +102,7 @@ mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::guards::testing::request;
+    use crate::protocol::ChatKind::{Direct, Group};
     use crate::protocol::Mode;
 
     #[test]
@@ -118,7 +118,6 @@ mod tests {
             });
             prepared.policy(&request).mode
         };
-        use crate::protocol::ChatKind::{Direct, Group};
         assert_eq!(mode(Some("telegram"), Group, "s"), Mode::Off);
         assert_eq!(mode(Some("telegram"), Direct, "s"), Mode::Shadow);
         assert_eq!(mode(None, Direct, "s"), Mode::Off);

@@ -36,10 +36,8 @@ pub fn is_executable(turn: &Turn<'_>, action: Action) -> bool {
 fn is_protected(turn: &Turn<'_>) -> bool {
     let guards = &turn.policy.guards;
     let busy = &turn.request.busy;
-    let tool_is_protected = busy
-        .tool
-        .as_ref()
-        .is_some_and(|tool| tool.interruptible == Some(false) || guards.protected_tools.contains(&tool.name));
+    let tool_is_protected =
+        busy.tool.as_ref().is_some_and(|tool| tool.interruptible == Some(false) || guards.protected_tools.contains(&tool.name));
     tool_is_protected || (guards.protect_subagents && busy.subagents.unwrap_or(0) > 0)
 }
 
@@ -87,7 +85,9 @@ fn holds_code(text: &str) -> bool {
 #[must_use]
 pub fn labels(turn: &Turn<'_>) -> Vec<Action> {
     let mut labels = vec![Action::Interrupt, Action::Queue, Action::Ignore];
-    for (action, capability) in [(Action::Steer, Capability::Steer), (Action::Background, Capability::Background), (Action::Ask, Capability::Ask)] {
+    for (action, capability) in
+        [(Action::Steer, Capability::Steer), (Action::Background, Capability::Background), (Action::Ask, Capability::Ask)]
+    {
         if turn.request.can(capability) && turn.policy.actions.permission(action) == crate::config::Permission::Execute {
             labels.push(action);
         }
@@ -114,26 +114,61 @@ mod tests {
     fn what_may_need_an_answer_is_not_ignored() {
         let content = Some(Rule::IgnoreWithContent);
         for text in [
-            "really?", "本当？", "room 5", "пять ٥", "see https://x", "www.x", "example.org", "run `ls`", "foo()", "a::b", "use snake_case", "src/main",
-            "cargo --help", "x = y", "@bob", "line\nline", "this is just a little longer than forty characters",
+            "really?",
+            "本当？",
+            "room 5",
+            "пять ٥",
+            "see https://x",
+            "www.x",
+            "example.org",
+            "run `ls`",
+            "foo()",
+            "a::b",
+            "use snake_case",
+            "src/main",
+            "cargo --help",
+            "x = y",
+            "@bob",
+            "line\nline",
+            "this is just a little longer than forty characters",
         ] {
             assert_eq!(refused(Action::Ignore, text, |_| {}), content, "{text}");
         }
         for text in ["neat", "well, that was quick", "oh wow. nice", "hmm… ok"] {
             assert_eq!(refused(Action::Ignore, text, |_| {}), None, "{text}");
         }
-        assert_eq!(refused(Action::Ignore, "neat", |request| request.message.reply_to = Some(ReplyTo { from: Some(Role::Assistant), ..ReplyTo::default() })), content);
-        assert_eq!(refused(Action::Ignore, "neat", |request| request.message.reply_to = Some(ReplyTo::default())), content, "maybe to the agent");
-        assert_eq!(refused(Action::Ignore, "neat", |request| request.message.reply_to = Some(ReplyTo { from: Some(Role::User), ..ReplyTo::default() })), None);
-        assert_eq!(refused(Action::Ignore, "neat", |request| request.message.media = vec![Media { kind: MediaKind::Sticker, album_id: None }]), content);
-        assert_eq!(refused(Action::Ignore, "neat", |request| request.busy.pending_question = Some("which one".to_owned())), content);
+        assert_eq!(
+            refused(Action::Ignore, "neat", |request| request.message.reply_to =
+                Some(ReplyTo { from: Some(Role::Assistant), ..ReplyTo::default() })),
+            content
+        );
+        assert_eq!(
+            refused(Action::Ignore, "neat", |request| request.message.reply_to = Some(ReplyTo::default())),
+            content,
+            "maybe to the agent"
+        );
+        assert_eq!(
+            refused(Action::Ignore, "neat", |request| request.message.reply_to =
+                Some(ReplyTo { from: Some(Role::User), ..ReplyTo::default() })),
+            None
+        );
+        assert_eq!(
+            refused(Action::Ignore, "neat", |request| request.message.media =
+                vec![Media { kind: MediaKind::Sticker, album_id: None }]),
+            content
+        );
+        assert_eq!(
+            refused(Action::Ignore, "neat", |request| request.busy.pending_question = Some("which one".to_owned())),
+            content
+        );
         assert_eq!(refused(Action::Ignore, "neat", |request| request.busy.state = BusyState::AwaitingApproval), content);
     }
 
     #[test]
     fn protected_runs_are_not_interrupted_on_a_models_word() {
         let protected = Some(Rule::ProtectedRun);
-        let tool = |interruptible| Tool { name: "deploy".to_owned(), preview: None, task_id: None, detachable: None, interruptible };
+        let tool =
+            |interruptible| Tool { name: "deploy".to_owned(), preview: None, task_id: None, detachable: None, interruptible };
         assert_eq!(refused(Action::Interrupt, "no wait", |_| {}), None);
         assert_eq!(refused(Action::Interrupt, "no wait", |request| request.busy.tool = Some(tool(Some(false)))), protected);
         assert_eq!(refused(Action::Interrupt, "no wait", |request| request.busy.tool = Some(tool(Some(true)))), None);

@@ -16,9 +16,7 @@ use crate::guards::{Turn, Verdict, ambient, backchannel, busy, command, detach, 
 use crate::memory::{Claim, Memory};
 use crate::model::{Failure, Question};
 use crate::prepared::Prepared;
-use crate::protocol::{
-    Action, BusyState, Capability, DecidedBy, Decision, Latency, Mode, RouteRequest, Rule, ShadowDecision,
-};
+use crate::protocol::{Action, BusyState, Capability, DecidedBy, Decision, Latency, Mode, RouteRequest, Rule, ShadowDecision};
 use crate::review;
 
 /// How much sooner than `deadline_ms` the model is given up, so that the answer reaches the caller in time: a tenth, within these bounds,
@@ -257,7 +255,9 @@ async fn by_model(prepared: &Prepared, turn: &Turn<'_>, deadline: Instant) -> Ve
         }
     };
     let mut verdict = match review::refusal(turn, &answer) {
-        None => Verdict { decided_by: DecidedBy::Model, suggested: answer.suggestion, ..Verdict::guard(Rule::Model, answer.action) },
+        None => {
+            Verdict { decided_by: DecidedBy::Model, suggested: answer.suggestion, ..Verdict::guard(Rule::Model, answer.action) }
+        }
         Some(rule) => {
             let suggested = (rule == Rule::UnsupportedAction).then_some(answer.action);
             Verdict { suggested, ..Verdict::guard(rule, configured(turn, rule)) }
@@ -323,7 +323,7 @@ fn reason(turn: &Turn<'_>, verdict: &Verdict, action: Action, suggested: Option<
         format!("the gateway cannot {} now", verdict.action)
     };
     let better = suggested.map(|better| format!(", {better} would be better")).unwrap_or_default();
-    Cow::Owned(format!("{} It becomes {action}{better}: {why}.", meaning))
+    Cow::Owned(format!("{meaning} It becomes {action}{better}: {why}."))
 }
 
 /// The decision while the router is off: as if it were not there.

@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let live = Live::new(loaded.settings, &Clock::system(), None)?;
     let mut text = String::new();
     for warning in &loaded.warnings {
-        text.push_str(&format!("# warning: {warning}\n"));
+        text.extend(["# warning: ", warning, "\n"]);
     }
     text.push_str(&live.prepared.settings.redacted());
     print(&text)?;

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Arguments of `health`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the service listens; by default what BUSY_ROUTER_LISTEN says, else 127.0.0.1:8710.
+    /// Where the service listens; by default what `BUSY_ROUTER_LISTEN` says, else 127.0.0.1:8710.
     #[arg(long)]
     url: Option<url::Url>,
 }
@@ -22,15 +22,14 @@ pub struct Args {
 /// # Errors
 /// It is not, or not there.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let url = match &args.url {
-        Some(url) => url.clone(),
-        None => {
-            let listen = ["BUSY_ROUTER_LISTEN", "BUSY_ROUTER_SERVER__LISTEN"].iter().find_map(|name| std::env::var(name).ok());
-            let listen = listen.unwrap_or_else(|| "127.0.0.1:8710".to_owned());
-            // An address that means "everywhere" is asked on loopback.
-            let address = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
-            format!("http://{address}").parse().map_err(|error| Failure::bad_input(format!("BUSY_ROUTER_LISTEN: {error}")))?
-        }
+    let url = if let Some(url) = &args.url {
+        url.clone()
+    } else {
+        let listen = ["BUSY_ROUTER_LISTEN", "BUSY_ROUTER_SERVER__LISTEN"].iter().find_map(|name| std::env::var(name).ok());
+        let listen = listen.unwrap_or_else(|| "127.0.0.1:8710".to_owned());
+        // An address that means "everywhere" is asked on loopback.
+        let address = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+        format!("http://{address}").parse().map_err(|error| Failure::bad_input(format!("BUSY_ROUTER_LISTEN: {error}")))?
     };
     let ready = url.join("/readyz").map_err(|error| Failure::bad_input(format!("--url: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

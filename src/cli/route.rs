@@ -11,8 +11,8 @@ use crate::http::body;
 use crate::http::error::ApiError;
 use crate::prepared::Prepared;
 use crate::protocol::{
-    Busy, BusyState, Capability, ChatKind, DecidedBy, Decision, HistoryEntry, Message, Mode, Role, RouteRequest, Rule, Session, Tool,
-    Validate,
+    Busy, BusyState, Capability, ChatKind, DecidedBy, Decision, HistoryEntry, Message, Mode, Role, RouteRequest, Rule, Session,
+    Tool, Validate,
 };
 use crate::router::Router;
 
@@ -164,10 +164,8 @@ impl Paint {
 /// The rules in the order in which they are tried, up to the one that decided; then what the model said, what the review made of it, and
 /// the decision.
 fn explain(decision: &Decision, provider: Provider, paint: Paint) -> String {
-    let by_review = matches!(
-        decision.rule,
-        Rule::LowConfidence | Rule::IgnoreWithContent | Rule::ProtectedRun | Rule::UnsupportedAction
-    );
+    let by_review =
+        matches!(decision.rule, Rule::LowConfidence | Rule::IgnoreWithContent | Rule::ProtectedRun | Rule::UnsupportedAction);
     let asked_model = decision.rule == Rule::Model || by_review || decision.decided_by == DecidedBy::Fallback;
     let mut lines = Vec::new();
     for (number, rule) in Rule::ALL.iter().take_while(|rule| **rule != Rule::Model).enumerate() {
@@ -179,18 +177,30 @@ fn explain(decision: &Decision, provider: Provider, paint: Paint) -> String {
     }
     if asked_model {
         let said = match (decision.model_action, decision.confidence) {
-            (Some(action), Some(confidence)) => format!("{} says {action}, {:.0} % sure", provider_name(provider), confidence * 100.0),
+            (Some(action), Some(confidence)) => {
+                format!("{} says {action}, {:.0} % sure", provider_name(provider), confidence * 100.0)
+            }
             _ => format!("{} could not be used", provider_name(provider)),
         };
         let took = decision.latency.model_us.map(|us| format!(" after {us} µs")).unwrap_or_default();
         lines.push(format!("     {}  {said}{took}", paint.with("1;36", &format!("◆ {:<16}", "model"))));
         if decision.rule != Rule::Model {
             let name = if by_review { "review" } else { "fallback" };
-            lines.push(format!("     {}  {}: {}", paint.with("1;33", &format!("▲ {name:<16}")), decision.rule, decision.rule.meaning()));
+            lines.push(format!(
+                "     {}  {}: {}",
+                paint.with("1;33", &format!("▲ {name:<16}")),
+                decision.rule,
+                decision.rule.meaning()
+            ));
         }
     }
     let action = decision.shadow.as_ref().map_or(decision.action, |shadow| shadow.action);
-    let mut verdict = format!("\n     {}  by {} in {} µs", paint.with("1", &format!("➜ {action}")), decision.decided_by, decision.latency.total_us);
+    let mut verdict = format!(
+        "\n     {}  by {} in {} µs",
+        paint.with("1", &format!("➜ {action}")),
+        decision.decided_by,
+        decision.latency.total_us
+    );
     if decision.shadow.is_some() {
         verdict.push_str("; shadow mode, so the gateway is told pass_through");
     }

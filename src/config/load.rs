@@ -109,9 +109,11 @@ impl Sources {
         let origins = Origins { file: self.file.as_deref(), text, env: self.env_keys() };
         let mut merged = parse_table(EXAMPLE, &origins)?;
         let file = parse_table(text, &origins)?;
-        if file.get("server").and_then(Value::as_table).is_some_and(|server| {
-            server.contains_key("listen") && server.contains_key("unix_socket")
-        }) {
+        if file
+            .get("server")
+            .and_then(Value::as_table)
+            .is_some_and(|server| server.contains_key("listen") && server.contains_key("unix_socket"))
+        {
             return Err(origins.error(&["server", "unix_socket"], "stands beside `listen`; give one of the two"));
         }
         merge(&mut merged, file);
@@ -384,13 +386,13 @@ fn check_ranges(settings: &Settings, origins: &Origins<'_>) -> Result<(), Config
     }
     if settings.model.provider != Provider::Builtin {
         if settings.model.base_url.is_none() {
-            return Err(origins.error(
-                &["model", "provider"],
-                "this provider needs `model.base_url`, such as \"http://127.0.0.1:11434/v1\"",
-            ));
+            return Err(origins
+                .error(&["model", "provider"], "this provider needs `model.base_url`, such as \"http://127.0.0.1:11434/v1\""));
         }
         if settings.model.model.as_deref().is_none_or(str::is_empty) {
-            return Err(origins.error(&["model", "provider"], "this provider needs `model.model`, the name the endpoint knows it by"));
+            return Err(
+                origins.error(&["model", "provider"], "this provider needs `model.model`, the name the endpoint knows it by")
+            );
         }
     }
     if let Some(url) = &settings.model.base_url
@@ -421,8 +423,7 @@ fn check_ranges(settings: &Settings, origins: &Origins<'_>) -> Result<(), Config
 }
 
 fn check_guards(guards: &super::Guards, section: &[&str], origins: &Origins<'_>) -> Result<(), ConfigError> {
-    for (window, key) in
-        [(guards.duplicate_window_s, "duplicate_window_s"), (guards.redelivery_window_s, "redelivery_window_s")]
+    for (window, key) in [(guards.duplicate_window_s, "duplicate_window_s"), (guards.redelivery_window_s, "redelivery_window_s")]
     {
         if window > MAX_WINDOW_S {
             return Err(origins.error(&[section[0], key], &format!("must be at most {MAX_WINDOW_S} (one hour)")));
@@ -554,7 +555,11 @@ mod tests {
             refused("mode = \"on\"\n\n[model]\ntimeout_mss = 5\n"),
             "/etc/busy-router/busy-router.toml:4: model.timeout_mss: unknown key `timeout_mss`; did you mean `timeout_ms`?"
         );
-        assert!(refused("[mdoel]\n").contains("toml:1: mdoel: unknown key `mdoel`; did you mean `model`?"), "{}", refused("[mdoel]\n"));
+        assert!(
+            refused("[mdoel]\n").contains("toml:1: mdoel: unknown key `mdoel`; did you mean `model`?"),
+            "{}",
+            refused("[mdoel]\n")
+        );
         let inside = refused("[[override]]\nplatform = \"x\"\n\n[[override]]\nplatfrom = \"y\"\n");
         assert!(inside.contains("toml:5: override[1].platfrom: unknown key"), "{inside}");
     }
@@ -611,7 +616,8 @@ mod tests {
 
     #[test]
     fn an_override_is_completed_from_the_base() {
-        let text = "[guards]\nignore_max_chars = 7\n[[override]]\nplatform = \"telegram\"\n[override.guards]\nambient = \"ignore\"\n";
+        let text =
+            "[guards]\nignore_max_chars = 7\n[[override]]\nplatform = \"telegram\"\n[override.guards]\nambient = \"ignore\"\n";
         let settings = sources(&[]).load_text(text).expect("loads").settings;
         let guards = settings.overrides[0].guards.clone().expect("guards");
         assert_eq!(guards.ignore_max_chars, 7);

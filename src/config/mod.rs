@@ -463,7 +463,7 @@ fn redact_values(table: &mut toml::Table) {
         let key = key.to_ascii_lowercase();
         let secret = ["key", "token", "secret", "password", "authorization"].iter().any(|word| key.contains(word));
         match value {
-            toml::Value::String(text) if secret => *text = "redacted".to_owned(),
+            toml::Value::String(text) if secret => "redacted".clone_into(text),
             toml::Value::Table(inner) => redact_values(inner),
             _ => {}
         }

@@ -24,10 +24,28 @@ mod tests {
 
     #[test]
     fn chatter_needs_no_answer() {
-        for text in ["thanks!", "Thank you so much", "ok cool thanks", "hahahaha", "lol 😂", "👍", "❤️🎉", "great, thanks!", "danke", "merci", "спасибо", "谢谢", "ありがとう", "ㅋㅋㅋㅋㅋ", "perfectoooo"] {
+        for text in [
+            "thanks!",
+            "Thank you so much",
+            "ok cool thanks",
+            "hahahaha",
+            "lol 😂",
+            "👍",
+            "❤️🎉",
+            "great, thanks!",
+            "danke",
+            "merci",
+            "спасибо",
+            "谢谢",
+            "ありがとう",
+            "ㅋㅋㅋㅋㅋ",
+            "perfectoooo",
+        ] {
             assert!(ignored(text, |_| {}), "{text}");
         }
-        for text in ["thanks, also add tests", "ok?", "yes", "great ✋", "no", "👎", "🛑", "5", "cool bug", "thanks for nothing", "⚠️"] {
+        for text in
+            ["thanks, also add tests", "ok?", "yes", "great ✋", "no", "👎", "🛑", "5", "cool bug", "thanks for nothing", "⚠️"]
+        {
             assert!(!ignored(text, |_| {}), "{text}");
         }
     }
@@ -43,11 +61,14 @@ mod tests {
         }));
         assert!(!ignored("ok", |request| request.busy.state = crate::protocol::BusyState::AwaitingApproval));
         assert!(!ignored("nice", |request| request.message.media = vec![Media { kind: MediaKind::Photo, album_id: None }]));
-        assert!(ignored("ok", |request| {
-            request.history = vec![
-                HistoryEntry { role: Role::Assistant, text: "Which one?".to_owned() },
-                HistoryEntry { role: Role::Assistant, text: "Found it.".to_owned() },
-            ];
-        }), "only what was said last counts");
+        assert!(
+            ignored("ok", |request| {
+                request.history = vec![
+                    HistoryEntry { role: Role::Assistant, text: "Which one?".to_owned() },
+                    HistoryEntry { role: Role::Assistant, text: "Found it.".to_owned() },
+                ];
+            }),
+            "only what was said last counts"
+        );
     }
 }

@@ -47,7 +47,8 @@ pub fn unknown_command(turn: &Turn<'_>) -> Option<Verdict> {
 ///
 /// `/usr/bin/env`, `//comment` and `/5` are text.
 fn parse<'t>(text: &'t str, prefixes: &[String]) -> Option<(&'t str, &'t str)> {
-    let rest = text.strip_prefix(['/', '／']).or_else(|| prefixes.iter().find_map(|prefix| text.strip_prefix(prefix.as_str())))?;
+    let rest =
+        text.strip_prefix(['/', '／']).or_else(|| prefixes.iter().find_map(|prefix| text.strip_prefix(prefix.as_str())))?;
     let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
     let (name, mut after) = rest.split_at(end);
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
@@ -107,9 +108,19 @@ mod tests {
 
     #[test]
     fn a_slash_alone_makes_no_command() {
-        for text in
-            ["/usr/bin/env", "/etc/hosts is broken", "//comment", "/5", "use /stop please", "/", "/ stop", "/-x", "/stop@ now", "/stop!", "/étage"]
-        {
+        for text in [
+            "/usr/bin/env",
+            "/etc/hosts is broken",
+            "//comment",
+            "/5",
+            "use /stop please",
+            "/",
+            "/ stop",
+            "/-x",
+            "/stop@ now",
+            "/stop!",
+            "/étage",
+        ] {
             assert_eq!(decided("hermes", text), None, "{text}");
         }
     }

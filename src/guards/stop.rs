@@ -34,9 +34,40 @@ mod tests {
     #[test]
     fn stop_in_many_languages_and_spellings() {
         for text in [
-            "stop", "STOP!!!", "stoooop", "ｓｔｏｐ", "s\u{200b}top", "🛑 stop 🛑", "Stop. Please stop.", "stop stop stop", "detente", "¡Detente!", "arrête", "Arrete!",
-            "stopp", "aufhören", "pare", "fermati", "стоп", "остановись", "зупинись", "durdur", "توقف", "रुको", "berhenti", "dừng lại",
-            "หยุด", "停止", "停下来", "停下來", "やめて", "止めて", "멈춰", "stop openclaw", "stop don't do anything", "please stop",
+            "stop",
+            "STOP!!!",
+            "stoooop",
+            "ｓｔｏｐ",
+            "s\u{200b}top",
+            "🛑 stop 🛑",
+            "Stop. Please stop.",
+            "stop stop stop",
+            "detente",
+            "¡Detente!",
+            "arrête",
+            "Arrete!",
+            "stopp",
+            "aufhören",
+            "pare",
+            "fermati",
+            "стоп",
+            "остановись",
+            "зупинись",
+            "durdur",
+            "توقف",
+            "रुको",
+            "berhenti",
+            "dừng lại",
+            "หยุด",
+            "停止",
+            "停下来",
+            "停下來",
+            "やめて",
+            "止めて",
+            "멈춰",
+            "stop openclaw",
+            "stop don't do anything",
+            "please stop",
         ] {
             assert!(stops(text), "{text}");
         }
@@ -45,8 +76,20 @@ mod tests {
     #[test]
     fn near_misses_stay_out() {
         for text in [
-            "bus stop", "don't stop", "Don't. Stop.", "please stop by the shop later", "wait", "non-stop", "stop the music when you are done", "ѕтор",
-            "stop?ping", "the process was stopped", "nicht aufhören", "no pares", "", "🛑",
+            "bus stop",
+            "don't stop",
+            "Don't. Stop.",
+            "please stop by the shop later",
+            "wait",
+            "non-stop",
+            "stop the music when you are done",
+            "ѕтор",
+            "stop?ping",
+            "the process was stopped",
+            "nicht aufhören",
+            "no pares",
+            "",
+            "🛑",
         ] {
             assert!(!stops(text), "{text}");
         }

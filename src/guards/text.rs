@@ -183,10 +183,7 @@ pub fn has_question_mark(text: &str) -> bool {
 }
 
 fn is_question_mark(c: char) -> bool {
-    matches!(
-        c,
-        '?' | '？' | '؟' | '\u{37e}' | '՞' | '፧' | '⁇' | '⁈' | '⁉' | '‽' | '❓' | '❔' | '꘏' | '᥅' | '﹖' | '︖' | '¿'
-    )
+    matches!(c, '?' | '？' | '؟' | '\u{37e}' | '՞' | '፧' | '⁇' | '⁈' | '⁉' | '‽' | '❓' | '❔' | '꘏' | '᥅' | '﹖' | '︖' | '¿')
 }
 
 /// Whether a text asks something at its end. Question marks of any script count; so do the sentence endings by which Japanese and
@@ -196,7 +193,8 @@ pub fn ends_in_question(text: &str) -> bool {
     let end = text.trim_end_matches(|c: char| {
         !is_question_mark(c) && (c.is_whitespace() || is_invisible(c) || !(is_word_char(c) || c == '?'))
     });
-    end.chars().next_back().is_some_and(is_question_mark) || ["ますか", "ですか", "でしょうか", "吗", "嗎", "呢"].iter().any(|ending| end.ends_with(ending))
+    end.chars().next_back().is_some_and(is_question_mark)
+        || ["ますか", "ですか", "でしょうか", "吗", "嗎", "呢"].iter().any(|ending| end.ends_with(ending))
 }
 
 /// Whether the text is made of emoji alone (at least one), and which.
@@ -239,7 +237,17 @@ mod tests {
 
     #[test]
     fn a_phrase_is_what_is_left_of_shouting_and_decoration() {
-        for raw in ["STOP!!!", "ｓｔｏｐ", "🛑 stop 🛑", "st\u{200b}op", "\u{202e}stop\u{202c}", "  stop. ", "“Stop”…", "stop\u{ad}", "*stop*"] {
+        for raw in [
+            "STOP!!!",
+            "ｓｔｏｐ",
+            "🛑 stop 🛑",
+            "st\u{200b}op",
+            "\u{202e}stop\u{202c}",
+            "  stop. ",
+            "“Stop”…",
+            "stop\u{ad}",
+            "*stop*",
+        ] {
             assert_eq!(phrase_of(raw), "stop", "{raw:?}");
         }
         assert_eq!(phrase_of("No, STOP!"), "no stop");
@@ -283,7 +291,17 @@ mod tests {
 
     #[test]
     fn questions_in_many_scripts() {
-        for text in ["Shall I go on?", "Soll ich? 🙂", "继续吗？", "続けますか。", "أتابع؟", "Really?!", "(ok?)", "\"sure?\"", "Να συνεχίσω\u{37e}"] {
+        for text in [
+            "Shall I go on?",
+            "Soll ich? 🙂",
+            "继续吗？",
+            "続けますか。",
+            "أتابع؟",
+            "Really?!",
+            "(ok?)",
+            "\"sure?\"",
+            "Να συνεχίσω\u{37e}",
+        ] {
             assert!(ends_in_question(text), "{text}");
         }
         for text in ["Done.", "You asked why? I fixed it.", "", "完成了。"] {

@@ -87,7 +87,11 @@ impl Tokens {
         for (variable, scope) in [(ROUTE_TOKEN_ENV, Scope::Route), (ADMIN_TOKEN_ENV, Scope::Admin)] {
             match env(variable) {
                 Some(token) if token.trim().is_empty() => {
-                    return Err(ConfigError { key: String::new(), origin: variable.to_owned(), message: "is empty; unset it or give a token".to_owned() });
+                    return Err(ConfigError {
+                        key: String::new(),
+                        origin: variable.to_owned(),
+                        message: "is empty; unset it or give a token".to_owned(),
+                    });
                 }
                 Some(token) => tokens.known.push((scope, Sha256::digest(token.trim().as_bytes()).into())),
                 None => {}
@@ -182,10 +186,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("tokens.toml");
         let write = |text: &str| std::fs::write(&path, text).expect("written");
-        write(&format!("[[token]]\nname = \"gateway\"\nscope = \"route\"\nsha256 = \"{}\"\n", "454349e422f05297191ead13e21d3db520e5abef52055e4964b82fb213f593a1"));
+        write(&format!(
+            "[[token]]\nname = \"gateway\"\nscope = \"route\"\nsha256 = \"{}\"\n",
+            "454349e422f05297191ead13e21d3db520e5abef52055e4964b82fb213f593a1"
+        ));
         let tokens = Tokens::load(Some(&path), |_| None).expect("loads");
         assert_eq!(tokens.authorize(&headers("Bearer r"), Scope::Route), Ok(()));
-        for wrong in ["[[token]]\nname = \"x\"\nscope = \"route\"\nsha256 = \"abc\"", "[[token]]\nname = \"x\"\nscope = \"all\"\nsha256 = \"\"", "token = 3"] {
+        for wrong in [
+            "[[token]]\nname = \"x\"\nscope = \"route\"\nsha256 = \"abc\"",
+            "[[token]]\nname = \"x\"\nscope = \"all\"\nsha256 = \"\"",
+            "token = 3",
+        ] {
             write(wrong);
             assert!(Tokens::load(Some(&path), |_| None).is_err(), "{wrong}");
         }

@@ -71,7 +71,7 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> ApiError {
             let mut pointer = String::new();
             for segment in error.path() {
                 match segment {
-                    Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+                    Segment::Seq { index } => pointer.extend(["/", &index.to_string()]),
                     Segment::Map { key } | Segment::Enum { variant: key } => {
                         pointer.push('/');
                         pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
@@ -111,7 +111,9 @@ mod tests {
         assert_eq!(pointer_of(r#"{"session":{"id":"s"},"message":{"text":null}}"#), "/message/text");
         assert_eq!(pointer_of(r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"bored"}}"#), "/busy/state");
         assert_eq!(
-            pointer_of(r#"{"session":{"id":"s"},"message":{"text":"x","media":[{"kind":"photo"},{"kind":"smell"}]},"busy":{"state":"idle"}}"#),
+            pointer_of(
+                r#"{"session":{"id":"s"},"message":{"text":"x","media":[{"kind":"photo"},{"kind":"smell"}]},"busy":{"state":"idle"}}"#
+            ),
             "/message/media/1/kind"
         );
         assert_eq!(pointer_of("[]"), "");

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use crate::protocol::{FieldError, Problem};
 
@@ -45,7 +45,9 @@ impl ApiError {
     fn parts(&self) -> (StatusCode, &'static str, String) {
         match self {
             Self::MalformedJson(why) => (StatusCode::BAD_REQUEST, "malformed_json", format!("The body is not valid JSON: {why}")),
-            Self::UnreadableBody(why) => (StatusCode::BAD_REQUEST, "unreadable_body", format!("The body could not be read: {why}")),
+            Self::UnreadableBody(why) => {
+                (StatusCode::BAD_REQUEST, "unreadable_body", format!("The body could not be read: {why}"))
+            }
             Self::SlowBody(ms) => (
                 StatusCode::REQUEST_TIMEOUT,
                 "slow_body",
@@ -69,15 +71,15 @@ impl ApiError {
                     many => format!("{} fields are wrong; see `errors`.", many.len()),
                 },
             ),
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "This needs a token; send `authorization: Bearer TOKEN`.".to_owned(),
-            ),
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "This needs a token; send `authorization: Bearer TOKEN`.".to_owned())
+            }
             Self::Forbidden(scope) => {
                 (StatusCode::FORBIDDEN, "forbidden", format!("This token does not have the scope `{scope}`, which this needs."))
             }
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is nothing at this path; see /openapi.json.".to_owned()),
+            Self::NotFound => {
+                (StatusCode::NOT_FOUND, "not_found", "There is nothing at this path; see /openapi.json.".to_owned())
+            }
             Self::MethodNotAllowed(allowed) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("This path takes {allowed} only."))
             }
@@ -86,9 +88,11 @@ impl ApiError {
                 "too_many_requests",
                 "Too many requests are under way (server.max_in_flight); try again in a second.".to_owned(),
             ),
-            Self::Draining => {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining", "The service is shutting down; do what you would do without it.".to_owned())
-            }
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "The service is shutting down; do what you would do without it.".to_owned(),
+            ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",

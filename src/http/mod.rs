@@ -18,6 +18,7 @@ use crate::prepared::Prepared;
 use crate::router::Router;
 use crate::tasks::TaskMemory;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::journal::Journal;
 use auth::Tokens;
 
 /// What a request sees of the configuration, swapped as a whole on a reload.
@@ -27,6 +28,8 @@ pub struct Live {
     pub prepared: Prepared,
     /// Who may call.
     pub tokens: Tokens,
+    /// Where decisions are written down, if anywhere.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Live {
@@ -36,7 +39,11 @@ impl Live {
     /// A setting, a prompt or a token that is wrong.
     pub fn new(settings: Settings, clock: &Clock, previous: Option<&Self>) -> Result<Self, ConfigError> {
         let tokens = Tokens::load(settings.server.tokens_file.as_deref(), |name| std::env::var(name).ok())?;
-        Ok(Self { prepared: Prepared::new(settings, clock, previous.map(|live| &live.prepared))?, tokens })
+        let journal = match previous.and_then(|live| live.journal.clone()).filter(|journal| journal.is_for(&settings.journal)) {
+            Some(journal) => Some(journal),
+            None => Journal::open(&settings.journal)?.map(Arc::new),
+        };
+        Ok(Self { prepared: Prepared::new(settings, clock, previous.map(|live| &live.prepared))?, tokens, journal })
     }
 }
 
@@ -92,7 +99,9 @@ impl App {
         }
         let (old, new) = (&previous.prepared.settings, &live.prepared.settings);
         if old.server != new.server || old.log != new.log {
-            tracing::warn!("changes of [server] listen, unix_socket, max_connections, max_in_flight, header_timeout_ms and of [log] take effect after a restart");
+            tracing::warn!(
+                "changes of [server] listen, unix_socket, max_connections, max_in_flight, header_timeout_ms and of [log] take effect after a restart"
+            );
         }
         self.live.store(Arc::new(live));
         Ok(())

@@ -18,7 +18,7 @@ use super::auth::Scope;
 use super::error::ApiError;
 use super::{App, Live, body};
 use crate::protocol::{
-    CompletionRequest, CompletionResponse, Decision, Problem, RouteRequest, StatusRequest, StatusResponse, Validate,
+    CompletionRequest, CompletionResponse, Decision, Mode, Problem, RouteRequest, StatusRequest, StatusResponse, Validate,
 };
 use crate::tasks::{completion, status};
 use crate::telemetry::logs;
@@ -77,6 +77,9 @@ async fn route(State(app): State<Arc<App>>, request: Request<Body>) -> Response 
         let known = live.prepared.commands(&request.session.gateway).is_some();
         app.metrics.decision(&decision, &request.session.gateway, known);
         logs::decision(&request, &decision, live.prepared.settings.log.include_text);
+        if let Some(journal) = live.journal.as_ref().filter(|_| decision.mode != Mode::Off) {
+            journal.decision(&request, &decision);
+        }
         decision
     })
     .await
@@ -119,6 +122,9 @@ async fn task_completion(State(app): State<Arc<App>>, request: Request<Body>) ->
             telemetry = %response.telemetry.note,
             "task completion"
         );
+        if let Some(journal) = &live.journal {
+            journal.completion(&request, &response);
+        }
         response
     })
     .await
@@ -153,7 +159,8 @@ async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Respons
         return error.into_response();
     }
     let text = app.metrics.render(live.prepared.model.breaker_state());
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text).into_response()
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text)
+        .into_response()
 }
 
 /// This document.

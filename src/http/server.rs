@@ -41,7 +41,9 @@ impl Listener {
     /// An address that is refused or cannot be bound.
     pub async fn bind(settings: &Server, has_tokens: bool) -> Result<Self, ConfigError> {
         if let Some(path) = &settings.unix_socket {
-            let wrong = |error: io::Error| ConfigError::of_key("server.unix_socket", format!("cannot listen on {}: {error}", path.display()));
+            let wrong = |error: io::Error| {
+                ConfigError::of_key("server.unix_socket", format!("cannot listen on {}: {error}", path.display()))
+            };
             remove_stale_socket(path).await.map_err(wrong)?;
             let listener = UnixListener::bind(path).map_err(wrong)?;
             // The owner and the group may connect; who else shall, gets into the group.
@@ -67,7 +69,9 @@ impl Listener {
     #[must_use]
     pub fn url(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "http://?".to_owned(), |address| format!("http://{address}")),
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| "http://?".to_owned(), |address| format!("http://{address}"))
+            }
             Self::Unix(_, path) => format!("unix:{}", path.display()),
         }
     }

@@ -214,10 +214,7 @@ impl Lexicon {
     #[must_use]
     pub fn ack(&self, locale: &str, action: Action) -> Option<&str> {
         let language = locale.split(['-', '_']).next().unwrap_or(locale);
-        [locale, language, "en"]
-            .into_iter()
-            .find_map(|locale| self.acks.get(locale)?.get(&action))
-            .map(String::as_str)
+        [locale, language, "en"].into_iter().find_map(|locale| self.acks.get(locale)?.get(&action)).map(String::as_str)
     }
 
     fn is_phrase(&self, kinds: u8, phrase: &str) -> bool {

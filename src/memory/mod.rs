@@ -104,7 +104,9 @@ impl Memory {
             albums: Cache::builder().eviction_policy(lru()).max_capacity(SMALL_ENTRIES).build(),
             texts: Cache::builder()
                 .eviction_policy(lru())
-                .weigher(|_, accepted: &Arc<Accepted>| weight(TEXT_ENTRY_BYTES + accepted.message_id.as_ref().map_or(0, |id| id.len())))
+                .weigher(|_, accepted: &Arc<Accepted>| {
+                    weight(TEXT_ENTRY_BYTES + accepted.message_id.as_ref().map_or(0, |id| id.len()))
+                })
                 .max_capacity(TEXT_BYTES)
                 .build(),
             acks: Cache::builder().eviction_policy(lru()).max_capacity(SMALL_ENTRIES).build(),

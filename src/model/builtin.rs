@@ -7,7 +7,7 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::features::{self, BUCKET_BITS, Marks};
+use super::features::{self, BUCKET_BITS, LENGTHS, Marks};
 use super::{Answer, Failure, Model, Question};
 use crate::config::ConfigError;
 use crate::guards::text::has_question_mark;
@@ -16,7 +16,9 @@ use crate::protocol::Action;
 /// The trained weights.
 const EMBEDDED: &[u8] = include_bytes!("builtin.weights");
 /// The first bytes of a weights file.
-const MAGIC: &[u8; 8] = b"BSYRTRW1";
+const MAGIC: &[u8; 8] = b"BSYRTRW2";
+/// Numbers before the table.
+const NUMBERS: usize = 2 + LENGTHS + 7;
 /// Buckets of the table.
 pub const BUCKETS: usize = 1 << BUCKET_BITS;
 
@@ -41,7 +43,8 @@ pub enum Intent {
 
 impl Intent {
     /// All intents, in the order of the weights.
-    pub const ALL: [Self; 7] = [Self::Stop, Self::Correction, Self::Addition, Self::New, Self::Answer, Self::Backchannel, Self::Ping];
+    pub const ALL: [Self; 7] =
+        [Self::Stop, Self::Correction, Self::Addition, Self::New, Self::Answer, Self::Backchannel, Self::Ping];
 
     /// The word in the tags of fixtures.
     #[must_use]
@@ -88,20 +91,24 @@ const ACTIONS: [Action; 3] = [Action::Queue, Action::Interrupt, Action::Ignore];
 #[derive(Clone, PartialEq)]
 pub struct Builtin {
     /// Votes of every bucket for every intent, in steps of `scale`.
-    pub table: Vec<[i8; 7]>,
+    pub(crate) table: Vec<[i8; 7]>,
     /// The worth of one step.
     pub(crate) scale: f32,
     /// Votes that every message gets.
     pub(crate) bias: [f32; 7],
-    /// Divides the votes so that probabilities are as often right as they say; found on messages that training did not see.
-    pub(crate) temperature: f32,
+    /// Divides the votes, by the message's length, so that probabilities are as often right as they say; found on messages by authors
+    /// that the training did not see. Long messages hold more words that look like something, and need more doubt.
+    pub(crate) temperatures: [f32; LENGTHS],
     /// Answers less sure than this are abstentions; derived from the curve that `train` prints.
     pub(crate) threshold: f32,
 }
 
 impl std::fmt::Debug for Builtin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builtin").field("temperature", &self.temperature).field("threshold", &self.threshold).finish_non_exhaustive()
+        f.debug_struct("Builtin")
+            .field("temperatures", &self.temperatures)
+            .field("threshold", &self.threshold)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +118,8 @@ impl Builtin {
     /// # Errors
     /// Only if the embedded weights are broken, which a test rules out.
     pub fn embedded() -> Result<Self, ConfigError> {
-        Self::from_bytes(EMBEDDED).map_err(|message| ConfigError::of_key("", format!("the embedded weights are broken: {message}")))
+        Self::from_bytes(EMBEDDED)
+            .map_err(|message| ConfigError::of_key("", format!("the embedded weights are broken: {message}")))
     }
 
     /// The bytes of the embedded weights, to compare a training with.
@@ -125,7 +133,7 @@ impl Builtin {
     /// # Errors
     /// What is wrong with them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let expected = MAGIC.len() + 4 * (2 + 7 + 1) + BUCKETS * 7;
+        let expected = MAGIC.len() + 4 * NUMBERS + BUCKETS * 7;
         if bytes.len() != expected {
             return Err(format!("{} bytes long, {expected} expected", bytes.len()));
         }
@@ -133,24 +141,24 @@ impl Builtin {
         if magic != MAGIC {
             return Err("not a weights file of this version".to_owned());
         }
-        let (numbers, votes) = rest.split_at(4 * 10);
+        let (numbers, votes) = rest.split_at(4 * NUMBERS);
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let mut next = || numbers.next().filter(|number| number.is_finite()).ok_or("a number that is none");
-        let (scale, temperature, threshold) = (next()?, next()?, next()?);
-        let mut bias = [0.0; 7];
-        for value in &mut bias {
+        let (scale, threshold) = (next()?, next()?);
+        let (mut temperatures, mut bias) = ([0.0; LENGTHS], [0.0; 7]);
+        for value in temperatures.iter_mut().chain(&mut bias) {
             *value = next()?;
         }
-        let table = votes.as_chunks::<7>().0.iter().map(|votes| votes.map(|vote| vote as i8)).collect();
-        Ok(Self { table, scale, bias, temperature, threshold })
+        let table = votes.as_chunks::<7>().0.iter().map(|votes| votes.map(u8::cast_signed)).collect();
+        Ok(Self { table, scale, bias, temperatures, threshold })
     }
 
-    /// The weights as a file: the magic word, scale, temperature, threshold, the seven biases (little-endian `f32`), then seven signed
+    /// The weights as a file: the magic word, scale, threshold, temperatures, the seven biases (little-endian `f32`), then seven signed
     /// bytes a bucket.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for number in [self.scale, self.temperature, self.threshold].into_iter().chain(self.bias) {
+        for number in [self.scale, self.threshold].into_iter().chain(self.temperatures).chain(self.bias) {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.table.iter().flatten().map(|vote| *vote as u8));
@@ -160,7 +168,13 @@ impl Builtin {
     /// The probability of every intent.
     #[must_use]
     pub fn probabilities(&self, question: &Question<'_>) -> [f32; 7] {
-        softmax(self.votes(&features::marks(question)).map(|vote| vote / self.temperature))
+        self.calibrated(&features::marks(question))
+    }
+
+    /// The probability of every intent, from a message's marks.
+    pub(crate) fn calibrated(&self, marks: &Marks) -> [f32; 7] {
+        let temperature = self.temperatures[marks.length_class()];
+        softmax(self.votes(marks).map(|vote| vote / temperature))
     }
 
     /// The votes of some marks for every intent, before calibration.
@@ -228,7 +242,7 @@ impl Model for Builtin {
 
 /// Probabilities from votes.
 #[must_use]
-pub fn softmax(votes: [f32; 7]) -> [f32; 7] {
+pub(crate) fn softmax(votes: [f32; 7]) -> [f32; 7] {
     let highest = votes.iter().copied().fold(f32::MIN, f32::max);
     // The pure Rust `exp` gives the same bits on every machine; the system's does not.
     let powers = votes.map(|vote| libm::expf(vote - highest));

@@ -13,9 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use decision::{Ack, Command, Decision, Latency, ShadowDecision};
 pub use problem::{FieldError, Problem};
-pub use route::{
-    Busy, Evidence, HistoryEntry, Media, Message, ReplyTo, RouteRequest, Session, Tool,
-};
+pub use route::{Busy, Evidence, HistoryEntry, Media, Message, ReplyTo, RouteRequest, Session, Tool};
 pub use tasks::{
     CompletionRequest, CompletionResponse, CompletionRule, Delivery, FinishedTask, Marker, Notify, Origin, Parent, StatusRequest,
     StatusResponse, StatusRule, TaskEvidence, TaskKind, TaskStatus, Telemetry,

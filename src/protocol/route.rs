@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::vocabulary::{
-    BusyState, Capability, ChatKind, DefaultAction, EvidenceSource, MediaKind, Role,
-};
+use super::vocabulary::{BusyState, Capability, ChatKind, DefaultAction, EvidenceSource, MediaKind, Role};
 use super::{FieldError, Validate, null_as_default};
 
 /// Longest `session.id`, in characters.
@@ -247,9 +245,8 @@ mod tests {
 
     #[test]
     fn declared_capabilities_replace_the_default() {
-        let request = parse(
-            r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"thinking"},"capabilities":["steer"]}"#,
-        );
+        let request =
+            parse(r#"{"session":{"id":"s"},"message":{"text":"x"},"busy":{"state":"thinking"},"capabilities":["steer"]}"#);
         assert!(request.can(Capability::Steer) && !request.can(Capability::Queue));
     }
 

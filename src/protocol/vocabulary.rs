@@ -97,10 +97,7 @@ impl Action {
     /// Whether a message with this action was taken up, so that the same text again is a duplicate.
     #[must_use]
     pub const fn accepts(self) -> bool {
-        matches!(
-            self,
-            Self::Interrupt | Self::Queue | Self::Steer | Self::Background | Self::Ask | Self::Detach
-        )
+        matches!(self, Self::Interrupt | Self::Queue | Self::Steer | Self::Background | Self::Ask | Self::Detach)
     }
 }
 
@@ -234,6 +231,7 @@ vocabulary! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the list above marks no word as the default")]
 impl Default for ChatKind {
     fn default() -> Self {
         Self::Direct

@@ -1,6 +1,6 @@
 //! `POST /v1/tasks/completion`: who hears that a background task is done.
 //!
-//! Two things must not happen: that nobody hears of it, and that somebody hears of it twice. [`TABLE`] says where a result goes,
+//! Two things must not happen: that nobody hears of it, and that somebody hears of it twice. `TABLE` says where a result goes,
 //! one row a rule; a delivery is claimed before it is answered, so of any number of equal reports exactly one delivers.
 
 use super::memory::TaskMemory;

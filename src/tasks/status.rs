@@ -1,7 +1,7 @@
 //! `POST /v1/tasks/status`: what state a background task is really in.
 //!
 //! Sources lie in different ways: a registry goes on saying "running" after the session has ended, a status map forgets idle
-//! sessions, a restarted host leaves runs unfinished. [`TABLE`] says whom to believe, one row a rule.
+//! sessions, a restarted host leaves runs unfinished. `TABLE` says whom to believe, one row a rule.
 
 use std::fmt::Write as _;
 

@@ -15,7 +15,6 @@ const WAITING_LINES: usize = 4_096;
 /// Starts logging to standard error; what is returned writes out the rest when it is dropped.
 ///
 /// `RUST_LOG` wins over `log.level`. The lifecycle lines (what address is served, how a drain ended) are always shown.
-#[must_use]
 pub fn init(settings: &Log, format: Option<LogFormat>) -> WorkerGuard {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log").finish(stderr());

@@ -113,7 +113,11 @@ impl Metrics {
         registry.register("config_reloads", "Reloads of the config file", metrics.reloads.clone());
         registry.register("request_errors", "Requests that were refused", metrics.errors.clone());
         registry.register("task_answers", "Answers of the task endpoints by rule", metrics.tasks.clone());
-        registry.register("breaker_state", "Circuit breaker of the model: 0 closed, 1 half open, 2 open", metrics.breaker.clone());
+        registry.register(
+            "breaker_state",
+            "Circuit breaker of the model: 0 closed, 1 half open, 2 open",
+            metrics.breaker.clone(),
+        );
         registry.register("build", "The running program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         Self { registry, ..metrics }
     }

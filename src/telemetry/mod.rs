@@ -1,4 +1,5 @@
-//! What the operator sees: log lines and metrics.
+//! What the operator sees: log lines, metrics and the journal.
 
+pub mod journal;
 pub mod logs;
 pub mod metrics;
