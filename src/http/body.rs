@@ -48,6 +48,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// # Errors
 /// Malformed JSON, or the JSON pointers of what is wrong.
 pub fn parse<T: DeserializeOwned + Validate>(bytes: &[u8]) -> Result<T, ApiError> {
+    // serde would take an array for an object with its fields in order; no caller means that.
+    if bytes.trim_ascii_start().first() == Some(&b'[') && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+        return Err(ApiError::InvalidFields(vec![FieldError::new("", "is wrong: must be a JSON object")]));
+    }
     let value: T = match serde_json::from_slice(bytes) {
         Ok(value) => value,
         // Finding the path costs a third more time, so it is done only once something is wrong.
@@ -117,6 +121,7 @@ mod tests {
             "/message/media/1/kind"
         );
         assert_eq!(pointer_of("[]"), "");
+        assert_eq!(pointer_of(r#"[{"id":"s"},{"text":"x"},{"state":"idle"}]"#), "");
     }
 
     #[test]
