@@ -96,7 +96,13 @@ fn content(sources: &Sources) -> Option<Vec<u8>> {
 }
 
 /// Reloads on SIGHUP and when the config file has other content than `last` time.
-async fn reload_on_change(app: Arc<App>, sources: Sources, mut hangup: Signal, mut watch: Option<FileWatch>, mut last: Option<Vec<u8>>) {
+async fn reload_on_change(
+    app: Arc<App>,
+    sources: Sources,
+    mut hangup: Signal,
+    mut watch: Option<FileWatch>,
+    mut last: Option<Vec<u8>>,
+) {
     let mut by_signal = false;
     loop {
         let now = content(&sources);

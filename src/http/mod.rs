@@ -17,8 +17,8 @@ use crate::config::{ConfigError, Settings, Sources};
 use crate::prepared::Prepared;
 use crate::router::Router;
 use crate::tasks::TaskMemory;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::journal::Journal;
+use crate::telemetry::metrics::Metrics;
 use auth::Tokens;
 
 /// What a request sees of the configuration, swapped as a whole on a reload.

@@ -35,7 +35,7 @@ async fn malformed_json_is_a_400() {
         b"{",
         b"nope",
         b"{\"session\": {\"id\": 5}",
-        good[..good.len() - 1].as_bytes(),
+        &good.as_bytes()[..good.len() - 1],
         b"{} {}",
         b"\xef\xbb\xbf{}",
         b"{\"a\": NaN}",
@@ -453,7 +453,8 @@ async fn tokens_of_the_environment() {
 
 #[tokio::test]
 async fn tokens_of_a_file() {
-    let hash = |token: &str| Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash =
+        |token: &str| Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let entry =
         |name: &str, scope: &str| format!("[[token]]\nname = \"{name}\"\nscope = \"{scope}\"\nsha256 = \"{}\"\n", hash(name));
     let tokens = entry("one", "route") + &entry("two", "route") + &entry("boss", "admin");

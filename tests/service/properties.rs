@@ -201,7 +201,7 @@ fn configuration() -> impl Strategy<Value = String> {
         (1..3_000_u64, any::<bool>()),
     )
         .prop_map(|(mode, action, causes, ambient, (duplicates, redeliveries, protected, subagents), [steer, background, ask, detach], (limit, acks))| {
-            let causes: String = causes.iter().map(|(cause, action)| format!("{cause} = \"{action}\"\n")).collect();
+            let causes = causes.iter().map(|(cause, action)| format!("{cause} = \"{action}\"\n")).collect::<Vec<_>>().concat();
             let protected = if protected { "[\"deploy\"]" } else { "[]" };
             format!(
                 "mode = \"{mode}\"\n[model]\ntimeout_ms = {limit}\n[fallback]\naction = \"{action}\"\n{causes}\
