@@ -17,6 +17,7 @@ mod wire;
 mod config;
 mod http;
 mod model_faults;
+mod pages;
 mod properties;
 mod races;
 mod route;
