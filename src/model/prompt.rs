@@ -17,6 +17,13 @@ use crate::config::{ConfigError, StructuredOutput};
 use crate::protocol::{Action, BusyState};
 
 const KEY: &str = "model.prompt_dir";
+/// How much of a long message an LLM sees, in characters: so much of its beginning and so much of its end.
+///
+/// What a message wants stands at its beginning ("look at this log:") or at its end ("… so stop that"); what is long is what was pasted between.
+/// A whole message of 32 KiB would be ten thousand tokens and more, which is seconds of a small model's time, and more than many a local
+/// server's context holds: they would cut it too, but at an end of their own choosing, or refuse it.
+const HEAD_CHARS: usize = 3_000;
+const TAIL_CHARS: usize = 1_000;
 
 /// The prompts, checked and ready to be filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,9 +99,21 @@ pub fn write_context(writer: impl io::Write, question: &Question<'_>) -> io::Res
         pending_question: question.pending_question.map(Cow::Borrowed),
         reply_to: question.reply_to.map(Cow::Borrowed),
         history: history.collect(),
-        message: Cow::Borrowed(question.text),
+        message: bounded(question.text),
     };
     context.write(writer)
+}
+
+/// The text, or of a long one its beginning and its end with a mark between them that says how much is missing.
+fn bounded(text: &str) -> Cow<'_, str> {
+    // A character takes at least one byte, so most texts need not be counted.
+    let chars = if text.len() > HEAD_CHARS + TAIL_CHARS { text.chars().count() } else { 0 };
+    let Some(left_out) = chars.checked_sub(HEAD_CHARS + TAIL_CHARS).filter(|left_out| *left_out > 0) else {
+        return Cow::Borrowed(text);
+    };
+    let at = |chars: usize| text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
+    let (head, tail) = (&text[..at(HEAD_CHARS)], &text[at(HEAD_CHARS + left_out)..]);
+    Cow::Owned(format!("{head}\n[… {left_out} characters left out …]\n{tail}"))
 }
 
 /// The context in the words in which the model sees it. Examples have the same form.
@@ -283,8 +302,10 @@ impl Files<'_> {
 mod tests {
     use super::*;
     use crate::protocol::RouteRequest;
+    use crate::replay::fixture::{self, Fixture};
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use std::collections::{HashMap, HashSet};
 
     const OUTPUTS: [StructuredOutput; 3] = [StructuredOutput::JsonSchema, StructuredOutput::JsonObject, StructuredOutput::None];
 
@@ -363,17 +384,78 @@ mod tests {
         }
     }
 
-    /// Characters a token, low enough for JSON and for texts that are not English; the common tokenizers are above it on English.
-    const CHARS_PER_TOKEN: f64 = 3.5;
+    #[test]
+    fn of_a_long_message_the_middle_is_left_out() {
+        for text in ["x".repeat(4_000), "é".repeat(4_000)] {
+            assert_eq!(bounded(&text), text);
+        }
+        let text = format!("{}{}{}", "ä".repeat(3_000), "m".repeat(28_000), "🙂".repeat(1_000));
+        let expected = format!("{}\n[… 28000 characters left out …]\n{}", "ä".repeat(3_000), "🙂".repeat(1_000));
+        let value: Value = serde_json::from_str(&context(&request(&text))).expect("JSON");
+        assert_eq!(value["message"], expected);
+        assert!(bounded(&"x".repeat(4_001)).contains("\n[… 1 characters left out …]\n"));
+    }
+
+    fn cases(folder: &str) -> Vec<Fixture> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
+        fixture::load(&[folder]).expect("the fixtures load")
+    }
+
+    /// An LLM's figures on the benchmark mean something only if the prompt gives none of it away.
+    #[test]
+    fn examples_are_training_cases_and_none_is_of_the_benchmark() {
+        let text_of = |fixture: &Fixture| fixture.request.message.text.clone();
+        let bench: HashSet<String> = cases("bench").iter().map(text_of).collect();
+        let mut train: HashMap<String, Vec<Fixture>> = HashMap::new();
+        for fixture in cases("train") {
+            train.entry(text_of(&fixture)).or_default().push(fixture);
+        }
+        let prompts = Prompts::load(None, StructuredOutput::None).expect("the embedded prompts are whole");
+        assert_eq!(prompts.examples.len(), 8);
+        for Example { action, text } in &prompts.examples {
+            let context: Value = serde_json::from_str(text.lines().next().expect("a context")).expect("JSON");
+            let message = context["message"].as_str().expect("a text");
+            assert!(!bench.contains(message), "{message}");
+            // The rest of an example is its case's, too, and its answer is among the right ones.
+            let is_of = |case: &Fixture| {
+                let question = Question::from_request(&case.request, vec![]);
+                let mut whole = Vec::new();
+                write_context(&mut whole, &question).expect("a vector takes all");
+                let whole: Value = serde_json::from_slice(&whole).expect("JSON");
+                case.expect.accepts(*action)
+                    && context.as_object().is_some_and(|parts| parts.iter().all(|(key, part)| whole.get(key) == Some(part)))
+            };
+            assert!(train.get(message).is_some_and(|cases| cases.iter().any(is_of)), "{text}");
+        }
+    }
+
+    /// A message shorter than this, in characters, counts as typical; of the training messages 99 in 100 are.
+    const TYPICAL_CHARS: usize = 400;
+    /// Most tokens of instructions and context together, for a typical message.
+    const MOST_TOKENS: usize = 900;
 
     #[test]
     fn the_whole_prompt_is_short() {
+        let tokenizer = tiktoken_rs::o200k_base_singleton();
+        let train = cases("train");
+        let sample: Vec<&Fixture> = train.iter().step_by(train.len() / 50).take(50).collect();
+        assert_eq!(sample.len(), 50);
         for output in OUTPUTS {
             let prompts = Prompts::load(None, output).expect("the embedded prompts are whole");
             let (before, after) = prompts.around_context();
-            let whole = format!("{}{before}{}{after}", prompts.system(&LABELS), context(&typical()));
-            let tokens = whole.chars().count() as f64 / CHARS_PER_TOKEN;
-            assert!(tokens < 900.0, "{output:?}: about {tokens:.0} tokens");
+            // Every action, more than any gateway can do at a time.
+            let system = prompts.system(&LABELS);
+            let tokens = |fixture: &Fixture| {
+                let user = format!("{before}{}{after}", context(&fixture.request));
+                tokenizer.encode_ordinary(&system).len() + tokenizer.encode_ordinary(&user).len()
+            };
+            let mut all: Vec<usize> = sample.iter().map(|fixture| tokens(fixture)).collect();
+            all.sort_unstable();
+            println!("{output:?}: median {}, most {}", all[25], all[49]);
+            assert!(all[25] < MOST_TOKENS, "{output:?}: median {}", all[25]);
+            for fixture in sample.iter().filter(|fixture| fixture.request.message.text.chars().count() < TYPICAL_CHARS) {
+                assert!(tokens(fixture) < MOST_TOKENS, "{output:?}: {} tokens with {}", tokens(fixture), fixture.id);
+            }
         }
     }
 
