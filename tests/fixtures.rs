@@ -95,12 +95,12 @@ fn broken_rule(fixture: &Fixture) -> Option<&'static str> {
     (!holds).then_some(rule)
 }
 
-/// Cases that a person has judged otherwise: "I'm bored" wants something, perhaps, and is no loss if nothing comes of it.
-const JUDGED_OTHERWISE: [&str; 1] = ["dialogue-en-01138"];
+/// Messages that a person has judged otherwise: this one wants something, perhaps, and is no loss if nothing comes of it.
+const JUDGED_OTHERWISE: [&str; 1] = ["I'm bored"];
 
 #[test]
 fn the_label_guide_holds() {
-    for fixture in BENCH.iter().chain(TRAIN.iter()).filter(|fixture| !JUDGED_OTHERWISE.contains(&fixture.id.as_str())) {
+    for fixture in BENCH.iter().chain(TRAIN.iter()).filter(|fixture| !JUDGED_OTHERWISE.contains(&text(fixture))) {
         assert_eq!(broken_rule(fixture), None, "{}: {}", fixture.id, text(fixture));
     }
     // In the benchmark a question is never ignored, except where it is no question to the agent: talk between people, "oh really?".

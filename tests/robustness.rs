@@ -83,22 +83,22 @@ const TRANSFORMATIONS: [Transformation; 13] = [
         text.ends_with(char::is_alphanumeric).then(|| format!("{text}{stop}"))
     }),
     // Question marks stay: without one it is another message.
-    transformation("final punctuation removed", 5.0, |_, text| {
+    transformation("final punctuation removed", 6.0, |_, text| {
         Some(text.trim_end_matches(['.', '!', '…', '。', '！', '।', '۔']).to_owned()).filter(|text| !text.is_empty())
     }),
     transformation("an emoji added", 2.0, |_, text| Some(format!("{text} 🙂"))),
-    transformation("one typo", 7.0, |case, text| with_typo(text, &mut Dice::of(case))),
-    transformation("please", 11.5, |case, text| Some(appended(text, polite(case).0))),
+    transformation("one typo", 7.5, |case, text| with_typo(text, &mut Dice::of(case))),
+    transformation("please", 12.0, |case, text| Some(appended(text, polite(case).0))),
     transformation("thanks", 8.5, |case, text| Some(appended(text, polite(case).1))),
     transformation("zero-width characters", 0.0, |_, text| Some(between_letters(text, '\u{200b}'))),
     transformation("soft hyphens", 0.0, |_, text| Some(between_letters(text, '\u{ad}'))),
     transformation("bidi controls", 0.0, |_, text| Some(format!("\u{2067}\u{202e}{text}\u{202c}\u{2069}"))),
     transformation("a byte order mark and variation selectors", 0.0, |_, text| Some(format!("\u{feff}{text}\u{fe0f}"))),
-    transformation(HOMOGLYPHS, 28.0, |_, text| Some(text.chars().map(look_alike).collect())),
+    transformation(HOMOGLYPHS, 29.0, |_, text| Some(text.chars().map(look_alike).collect())),
 ];
 
 /// The most messages with content that may be ignored after a change and were not before, over all transformations: the worst error there
-/// is. Ten were measured, all of them short stops and "no"s that "thanks" makes chatter of.
+/// is. Nine were measured, all of them short stops and "no"s that "thanks" makes chatter of.
 const MOST_LOST: usize = 12;
 
 fn language(case: &Fixture) -> &str {
@@ -288,7 +288,7 @@ const POSITIONS: [fn(&str, &str) -> String; 5] = [
 ];
 
 /// Of the messages that must not interrupt and do not, the greatest share that an order makes interrupt, in per cent.
-const MOST_NEW_INTERRUPTS: f64 = 3.5;
+const MOST_NEW_INTERRUPTS: f64 = 3.0;
 
 #[tokio::test]
 async fn no_order_in_a_message_makes_it_ignored() {
