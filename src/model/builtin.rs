@@ -200,16 +200,34 @@ impl Builtin {
     /// The action of least expected cost.
     #[must_use]
     pub fn propose(&self, question: &Question<'_>) -> Answer {
-        self.decide(question, &self.probabilities(question))
+        let probabilities = self.probabilities(question);
+        let answer = self.decide(question, &probabilities, true);
+        if answer.action == Action::Ignore && !self.every_part_is_chatter(question) {
+            return self.decide(question, &probabilities, false);
+        }
+        answer
     }
 
-    /// The action of least expected cost, given the probabilities.
-    pub(crate) fn decide(&self, question: &Question<'_>, probabilities: &[f32; 7]) -> Answer {
+    /// Whether each part of the message is chatter by itself: "I smell gas, thanks" sounds like thanks as a whole, and must not be lost.
+    fn every_part_is_chatter(&self, question: &Question<'_>) -> bool {
+        let mut parts = question
+            .text
+            .split([',', '.', '!', ';', ':', '\n', '，', '、', '。', '！', '،', '।'])
+            .filter(|part| !part.trim().is_empty());
+        parts.all(|part| {
+            let part = Question { text: part, ..question.clone() };
+            self.decide(&part, &self.probabilities(&part), true).action == Action::Ignore
+        })
+    }
+
+    /// The action of least expected cost, given the probabilities. `may_ignore` says whether ignoring is among them at all.
+    pub(crate) fn decide(&self, question: &Question<'_>, probabilities: &[f32; 7], may_ignore: bool) -> Answer {
         let expected = |action: Action| -> f32 {
             Intent::ALL.iter().zip(probabilities).map(|(intent, probability)| probability * intent.cost(action)).sum()
         };
         // What is asked or awaited, and what asks, is never ignored.
-        let may_ignore = !question.state.awaits_user()
+        let may_ignore = may_ignore
+            && !question.state.awaits_user()
             && question.pending_question.is_none()
             && !question.last_assistant_text().is_some_and(crate::guards::text::ends_in_question)
             && !has_question_mark(question.text);

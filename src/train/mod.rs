@@ -113,7 +113,7 @@ pub fn train(fixtures: &[Fixture], plan: &Plan, mut progress: impl FnMut(&str)) 
             let temperature = temperatures[example.marks.length_class()];
             let probabilities = softmax((*votes)?.map(|vote| vote / temperature));
             let question = Question::from_request(&example.fixture.request, Vec::new());
-            let answer = model.decide(&question, &probabilities);
+            let answer = model.decide(&question, &probabilities, true);
             Some(Judged::new(example.fixture, Intent::ALL[example.intent], answer))
         })
         .collect();

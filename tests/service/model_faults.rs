@@ -390,11 +390,15 @@ async fn nothing_but_the_context_leaves_the_house() {
     assert_eq!(labels, &json!(["interrupt", "queue", "ignore", "steer"]));
     assert_eq!(body["model"], "tiny");
 
-    // The longest message there is reaches it whole.
-    let longest = "x".repeat(32_768);
+    // Of the longest message there is it gets the beginning and the end, and is told that something is missing.
+    let longest = format!("{}{}{}", "a".repeat(3_000), "m".repeat(28_768), "z".repeat(1_000));
     service.expect(&message(&longest, json!({})), json!({"rule": "model"})).await;
     let body = llm.received().pop().expect("a request").json();
-    assert!(body["messages"][1]["content"].as_str().is_some_and(|content| content.contains(&longest)));
+    let content = body["messages"][1]["content"].as_str().expect("a text");
+    for part in ["a".repeat(3_000), "28768 characters left out".to_owned(), "z".repeat(1_000)] {
+        assert!(content.contains(&part), "{content}");
+    }
+    assert!(!content.contains("mm"), "the middle is left out");
 }
 
 /// The key goes out as a header, and nowhere else.
