@@ -394,11 +394,11 @@ async fn nothing_but_the_context_leaves_the_house() {
     let longest = format!("{}{}{}", "a".repeat(3_000), "m".repeat(28_768), "z".repeat(1_000));
     service.expect(&message(&longest, json!({})), json!({"rule": "model"})).await;
     let body = llm.received().pop().expect("a request").json();
-    let content = body["messages"][1]["content"].as_str().expect("a text");
+    let long_prompt = body["messages"][1]["content"].as_str().expect("a text");
     for part in ["a".repeat(3_000), "28768 characters left out".to_owned(), "z".repeat(1_000)] {
-        assert!(content.contains(&part), "{content}");
+        assert!(long_prompt.contains(&part), "{long_prompt}");
     }
-    assert!(!content.contains("mm"), "the middle is left out");
+    assert!(!long_prompt.contains("mm"), "the middle is left out");
 }
 
 /// The key goes out as a header, and nowhere else.
