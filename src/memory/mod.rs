@@ -18,7 +18,7 @@ const REPLAY_BYTES: u64 = 18 << 20;
 const TEXT_BYTES: u64 = 6 << 20;
 /// Albums and acks that are remembered.
 const SMALL_ENTRIES: u64 = 10_000;
-/// What one remembered decision takes besides its texts, measured over a million decisions (see docs/benchmarks.md).
+/// What one remembered decision takes besides its texts: the struct, its short strings and the cache's own entry, estimated on the safe side.
 const DECISION_BYTES: usize = 700;
 /// What one accepted text takes besides its message id.
 const TEXT_ENTRY_BYTES: usize = 200;
