@@ -45,6 +45,9 @@ impl<'a> Text<'a> {
 /// tags, other controls. Line breaks and tabs are white space, not invisible.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
+    if c.is_ascii() {
+        return !is_plain(c as u8);
+    }
     matches!(
         c,
         '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200f}'
@@ -53,8 +56,13 @@ pub fn is_invisible(c: char) -> bool {
     ) || (c.is_control() && !c.is_whitespace())
 }
 
+/// Whether an ASCII character is text or white space.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t'..=b'\r')
+}
+
 fn visible(raw: &str) -> Cow<'_, str> {
-    if raw.chars().any(is_invisible) {
+    if !raw.bytes().all(is_plain) && raw.chars().any(is_invisible) {
         let kept: String = raw.chars().filter(|c| !is_invisible(*c)).collect();
         Cow::Owned(kept.trim().to_owned())
     } else {
@@ -67,27 +75,26 @@ fn visible(raw: &str) -> Cow<'_, str> {
 /// Folding twice gives the same as folding once; a property test holds that.
 #[must_use]
 pub fn fold(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len());
     if text.is_ascii() {
         // NFKC changes nothing in ASCII; skipping it saves the greater part of the cost (2 µs on a short message).
-        for byte in text.bytes() {
-            push_collapsing(&mut folded, byte.to_ascii_lowercase() as char);
-        }
-    } else {
-        // Lower-casing can undo a composition (İ becomes i and a dot), and composing can bring up a capital: NFKC again after it.
-        for c in text.nfkc().filter(|c| !is_invisible(*c)).flat_map(char::to_lowercase).nfkc().flat_map(char::to_lowercase) {
-            match c {
-                'ß' => folded.push_str("ss"),
-                'ς' => folded.push('σ'),
-                // Turkish writes two letters where case folding knows one.
-                'ı' => folded.push('i'),
-                '\u{307}' if folded.ends_with('i') => {}
-                '’' | '‘' | 'ʼ' | '´' | '`' | '′' => folded.push('\''),
-                // Tatweel only stretches a word, and the short vowels are optional.
-                '\u{640}' | '\u{64b}'..='\u{652}' => {}
-                c if is_invisible(c) => {}
-                c => push_collapsing(&mut folded, c),
-            }
+        return fold_ascii(text);
+    }
+    let mut folded = String::with_capacity(text.len());
+    // Lower-casing can undo a composition (İ becomes i and a dot), and composing can bring up a capital: NFKC again after it.
+    for c in text.nfkc().filter(|c| !is_invisible(*c)).flat_map(char::to_lowercase).nfkc().flat_map(char::to_lowercase) {
+        match c {
+            'ß' => folded.push_str("ss"),
+            'ς' => folded.push('σ'),
+            // Turkish writes two letters where case folding knows one.
+            'ı' => folded.push('i'),
+            '\u{307}' if folded.ends_with('i') => {}
+            '’' | '‘' | 'ʼ' | '´' | '`' | '′' => folded.push('\''),
+            // Tatweel only stretches a word, and the short vowels are optional.
+            '\u{640}' | '\u{64b}'..='\u{652}' => {}
+            c if is_invisible(c) => {}
+            c if !c.is_whitespace() => folded.push(c),
+            _ if folded.is_empty() || folded.ends_with(' ') => {}
+            _ => folded.push(' '),
         }
     }
     if folded.ends_with(' ') {
@@ -96,12 +103,16 @@ pub fn fold(text: &str) -> String {
     folded
 }
 
-fn push_collapsing(text: &mut String, c: char) {
-    if !c.is_whitespace() {
-        text.push(if c == '`' { '\'' } else { c });
-    } else if !text.is_empty() && !text.ends_with(' ') {
-        text.push(' ');
+fn fold_ascii(text: &str) -> String {
+    let mut folded = text.trim().to_ascii_lowercase();
+    if folded.contains('`') {
+        folded = folded.replace('`', "'");
     }
+    // Most text comes with single blanks.
+    if folded.contains("  ") || folded.bytes().any(|byte| matches!(byte, b'\t'..=b'\r')) {
+        folded = folded.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    folded
 }
 
 /// Whether `c` can stand in a phrase: letters, digits, and the marks that belong to letters.
@@ -111,9 +122,11 @@ fn is_word_char(c: char) -> bool {
 
 /// The folded text without anything but words: punctuation and emoji around them go, commas, full stops and emoji between them
 /// count as white space. Signs inside a word ("don't", "node.js", "80%") stay.
-fn phrase(folded: &str) -> String {
+#[must_use]
+pub fn phrase(folded: &str) -> String {
+    let ends_word = |c: char| !c.is_ascii_alphanumeric() && matches!(c, ' ' | ',' | '、' | '，' | '،' | '!' | '?' | '…' | '。' | '¡' | '¿' | '؟' | ';');
     let mut words = String::with_capacity(folded.len());
-    for word in folded.split([' ', ',', '、', '，', '،', '!', '?', '…', '。', '¡', '¿', '؟', ';']) {
+    for word in folded.split(ends_word) {
         let word = word.trim_matches(|c| !is_word_char(c));
         if !word.is_empty() {
             if !words.is_empty() {
@@ -156,24 +169,19 @@ pub fn has_letter_run(phrase: &str) -> bool {
 /// The unit that the phrase is a repetition of, and how often: "stop stop stop" is ("stop", 3), "hahaha" is ("ha", 3). Whole words are
 /// tried first. Nothing when it is no repetition.
 #[must_use]
-pub fn repeated_unit(phrase: &str) -> Option<(String, usize)> {
-    let words: Vec<&str> = phrase.split(' ').collect();
-    if let Some(size) = period(&words) {
-        return Some((words[..size].join(" "), words.len() / size));
+pub fn repeated_unit(phrase: &str) -> Option<(&str, usize)> {
+    let bytes = phrase.as_bytes();
+    let repeats = |size: usize, total: usize| total.is_multiple_of(size) && bytes[size..] == bytes[..bytes.len() - size];
+    // With a space at its end too, a phrase of repeated words repeats their bytes.
+    let total = bytes.len() + 1;
+    if let Some(size) = (2..=total / 2).find(|size| bytes[size - 1] == b' ' && repeats(*size, total)) {
+        return Some((&phrase[..size - 1], total / size));
     }
-    if words.len() == 1 && phrase.chars().count() <= 64 {
-        let chars: Vec<char> = phrase.chars().collect();
-        if let Some(size) = period(&chars) {
-            return Some((chars[..size].iter().collect(), chars.len() / size));
-        }
+    let total = bytes.len();
+    if phrase.contains(' ') || phrase.chars().count() > 64 {
+        return None;
     }
-    None
-}
-
-/// The length of the shortest block that `items` repeats at least twice.
-fn period<T: PartialEq>(items: &[T]) -> Option<usize> {
-    (1..=items.len() / 2)
-        .find(|size| items.len().is_multiple_of(*size) && items.iter().zip(&items[*size..]).all(|(item, next)| item == next))
+    (1..=total / 2).find(|size| phrase.is_char_boundary(*size) && repeats(*size, total)).map(|size| (&phrase[..size], total / size))
 }
 
 /// Whether the text has a question mark of any script.
@@ -182,7 +190,9 @@ pub fn has_question_mark(text: &str) -> bool {
     text.chars().any(is_question_mark)
 }
 
-fn is_question_mark(c: char) -> bool {
+/// Whether `c` is a question mark of any script.
+#[must_use]
+pub fn is_question_mark(c: char) -> bool {
     matches!(c, '?' | '？' | '؟' | '\u{37e}' | '՞' | '፧' | '⁇' | '⁈' | '⁉' | '‽' | '❓' | '❔' | '꘏' | '᥅' | '﹖' | '︖' | '¿')
 }
 
@@ -272,11 +282,14 @@ mod tests {
         assert_eq!(squeeze("stoooop"), "stop");
         assert_eq!(squeeze("kiiill it"), squeeze("kill it"));
         assert_eq!(squeeze("1000"), "1000");
-        assert_eq!(repeated_unit("stop stop stop"), Some(("stop".to_owned(), 3)));
-        assert_eq!(repeated_unit("hahaha"), Some(("ha".to_owned(), 3)));
-        assert_eq!(repeated_unit("stop it stop it"), Some(("stop it".to_owned(), 2)));
+        assert_eq!(repeated_unit("stop stop stop"), Some(("stop", 3)));
+        assert_eq!(repeated_unit("hahaha"), Some(("ha", 3)));
+        assert_eq!(repeated_unit("stop it stop it"), Some(("stop it", 2)));
         assert_eq!(repeated_unit("stop it stop"), None);
-        assert_eq!(repeated_unit(""), None);
+        assert_eq!(repeated_unit("はははは"), Some(("は", 4)));
+        for none in ["", "a", " ", "stop stopstop", "stop", "stopit stop it"] {
+            assert_eq!(repeated_unit(none), None, "{none}");
+        }
     }
 
     #[test]

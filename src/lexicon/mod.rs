@@ -145,7 +145,7 @@ impl Lexicon {
         if message.phrase.is_empty() {
             return false;
         }
-        self.is_phrase(kind as u8, &message.phrase) || self.every_sentence(kind as u8, &message.folded)
+        self.is_phrase(kind as u8, &message.phrase) || self.every_sentence(kind as u8, message)
     }
 
     /// Whether the whole message is chatter: a phrase, several in a row ("ok cool thanks"), emoji, or both.
@@ -227,17 +227,16 @@ impl Lexicon {
         }
         // "hahaha" is listed as "haha", "stop stop stop" as "stop".
         text::repeated_unit(phrase).is_some_and(|(unit, times)| {
-            listed(&unit) || run(&unit) || (times > 2 && (listed(&unit.repeat(2)) || listed(&format!("{unit} {unit}"))))
+            listed(unit) || run(unit) || (times > 2 && (listed(&unit.repeat(2)) || listed(&format!("{unit} {unit}"))))
         })
     }
 
-    fn every_sentence(&self, kinds: u8, folded: &str) -> bool {
-        let mut sentences = folded
-            .split(['.', '!', '?', '…', '。', '！', '？', '؟', '।', '،', ',', ';', '~', '、'])
-            .map(|sentence| Text::new(sentence).phrase)
-            .filter(|phrase| !phrase.is_empty())
-            .peekable();
-        sentences.peek().is_some() && sentences.all(|phrase| self.is_phrase(kinds, &phrase))
+    fn every_sentence(&self, kinds: u8, message: &Text<'_>) -> bool {
+        let ends_sentence = |c: char| !c.is_ascii_alphanumeric() && matches!(c, '.' | '!' | '?' | '…' | '。' | '！' | '？' | '؟' | '।' | '،' | ',' | ';' | '~' | '、');
+        let mut sentences =
+            message.folded.split(ends_sentence).map(text::phrase).filter(|phrase| !phrase.is_empty()).peekable();
+        // A sentence that is all of the message has been looked up already.
+        sentences.peek().is_some() && sentences.all(|phrase| phrase != message.phrase && self.is_phrase(kinds, &phrase))
     }
 
     /// Whether the words can be cut into phrases of these kinds without remainder.
@@ -245,7 +244,7 @@ impl Lexicon {
         if message.phrase.is_empty() {
             return false;
         }
-        if self.is_phrase(kinds, &message.phrase) || self.every_sentence(kinds, &message.folded) {
+        if self.is_phrase(kinds, &message.phrase) || self.every_sentence(kinds, message) {
             return true;
         }
         let words: Vec<&str> = message.phrase.split(' ').collect();
