@@ -7,7 +7,8 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::features::{self, BUCKET_BITS, LENGTHS, Marks};
+pub use super::features::BUCKETS;
+use super::features::{self, LENGTHS, Marks};
 use super::{Answer, Failure, Model, Question};
 use crate::config::ConfigError;
 use crate::guards::text::has_question_mark;
@@ -19,8 +20,6 @@ const EMBEDDED: &[u8] = include_bytes!("builtin.weights");
 const MAGIC: &[u8; 8] = b"BSYRTRW2";
 /// Numbers before the table.
 const NUMBERS: usize = 2 + LENGTHS + 7;
-/// Buckets of the table.
-pub const BUCKETS: usize = 1 << BUCKET_BITS;
 
 /// What the user means by a message to a busy agent; the label guide in `fixtures/README.md` says when is which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,7 +167,7 @@ impl Builtin {
     /// The probability of every intent.
     #[must_use]
     pub fn probabilities(&self, question: &Question<'_>) -> [f32; 7] {
-        self.calibrated(&features::marks(question))
+        self.calibrated(&features::unordered_marks(question))
     }
 
     /// The probability of every intent, from a message's marks.

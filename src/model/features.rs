@@ -2,12 +2,14 @@
 //! relate. Training and inference share this code, so a weight always means the same mark.
 
 use super::Question;
-use crate::guards::text::{ends_in_question, fold, has_question_mark, is_invisible};
+use crate::guards::text::{ends_in_question, fold, is_invisible, is_question_mark};
 use crate::protocol::{BusyState, Role};
 
 /// Marks are hashed into so many buckets (as a power of two): 896 KiB of weights. Half as many cost one to two points of accuracy, eight
 /// times as many gain half a point.
 pub const BUCKET_BITS: u32 = 17;
+/// Buckets of the table.
+pub const BUCKETS: usize = 1 << BUCKET_BITS;
 /// Characters of a message that are looked at: what decides stands at its beginning, the rest of a paste is more of the same.
 const MAX_CHARS: usize = 480;
 /// Characters at the end of a longer message that are looked at as well: requests like to stand last.
@@ -33,7 +35,7 @@ enum Salt {
 /// Groups of marks that are weighed on their own: else the few hundred letter runs of a message would drown its dozen words.
 pub const GROUPS: usize = 5;
 
-/// The marks of a question: buckets in groups, each bucket once a group, in a fixed order.
+/// The marks of a question: buckets in groups, each bucket once a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     buckets: Vec<u32>,
@@ -60,42 +62,40 @@ impl Marks {
             group
         })
     }
-
-    fn close(&mut self, group: usize) {
-        let start = if group == 0 { 0 } else { self.ends[group - 1] };
-        self.buckets[start..].sort_unstable();
-        let mut kept = start;
-        for index in start..self.buckets.len() {
-            if kept == start || self.buckets[index] != self.buckets[kept - 1] {
-                self.buckets[kept] = self.buckets[index];
-                kept += 1;
-            }
-        }
-        self.buckets.truncate(kept);
-        self.ends[group] = kept;
-    }
 }
 
-/// The marks of a question.
+/// The marks of a question, each group in ascending order: what training learns from is the same whatever order they are found in.
 #[must_use]
 pub fn marks(question: &Question<'_>) -> Marks {
-    let mut marks = Marks { buckets: Vec::with_capacity(1024), ends: [0; GROUPS], length_class: 0 };
+    let mut marks = unordered_marks(question);
+    let mut start = 0;
+    for end in marks.ends {
+        marks.buckets[start..end].sort_unstable();
+        start = end;
+    }
+    marks
+}
+
+/// The marks of a question in the order in which they are found: sorting them would take most of the time of an answer.
+#[must_use]
+pub(super) fn unordered_marks(question: &Question<'_>) -> Marks {
+    let mut found = Collector { seen: [0; BUCKETS / 64], marks: Marks { buckets: Vec::with_capacity(1024), ..Marks::default() } };
     let text = fold(&shortened(question.text));
     let words: Vec<&str> = words(&text).collect();
-    marks.characters(&text);
-    marks.close(0);
-    marks.words(&words);
-    marks.close(1);
+    found.characters(&text);
+    found.close(0);
+    found.words(&words);
+    found.close(1);
     let shape = Shape::of(question.text, words.len());
-    marks.length_class = usize::from(shape.length > 3) + usize::from(shape.length > 6);
-    marks.shape(&shape, &words);
-    marks.close(2);
+    found.marks.length_class = usize::from(shape.length > 3) + usize::from(shape.length > 6);
+    found.shape(&shape, &words);
+    found.close(2);
     let context = Context::of(question);
-    marks.context(&context, &shape, &words);
-    marks.close(3);
-    marks.relation(question, &words);
-    marks.close(4);
-    marks
+    found.context(&context, &shape, &words);
+    found.close(3);
+    found.relation(question, &words);
+    found.close(4);
+    found.marks
 }
 
 /// The beginning and the end of a text.
@@ -116,7 +116,22 @@ fn words(folded: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-impl Marks {
+/// Marks in the making.
+struct Collector {
+    /// A bit for every bucket that the group has already.
+    seen: [u64; BUCKETS / 64],
+    marks: Marks,
+}
+
+impl Collector {
+    fn close(&mut self, group: usize) {
+        let start = if group == 0 { 0 } else { self.marks.ends[group - 1] };
+        for bucket in &self.marks.buckets[start..] {
+            self.seen[*bucket as usize / 64] = 0;
+        }
+        self.marks.ends[group] = self.marks.buckets.len();
+    }
+
     fn add(&mut self, salt: Salt, hash: u32) {
         let mut x = hash ^ salt as u32;
         x ^= x >> 16;
@@ -124,7 +139,12 @@ impl Marks {
         x ^= x >> 15;
         x = x.wrapping_mul(0x846c_a68b);
         x ^= x >> 16;
-        self.buckets.push(x >> (32 - BUCKET_BITS));
+        let bucket = x >> (32 - BUCKET_BITS);
+        let (word, bit) = (&mut self.seen[bucket as usize / 64], 1 << (bucket % 64));
+        if *word & bit == 0 {
+            *word |= bit;
+            self.marks.buckets.push(bucket);
+        }
     }
 
     /// Runs of two to five characters, word borders included.
@@ -234,26 +254,40 @@ struct Shape {
 impl Shape {
     fn of(text: &str, words: usize) -> Self {
         let text = text.trim();
-        let chars = text.chars().filter(|c| !is_invisible(*c)).count();
-        let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-        let capitals = text.chars().filter(|c| c.is_uppercase()).count();
-        let count = |signs: &[char]| text.chars().filter(|c| signs.contains(c)).count() as u32;
+        let (mut chars, mut letters, mut capitals, mut sentences, mut exclaims) = (0, 0, 0, 0, 0);
+        let (mut asks, mut digits, mut code, mut link, mut quote, mut ellipsis) = (false, false, false, false, false, false);
+        // One pass over the characters and the two before each, because a search for each sign would cost several times as much.
+        let (mut before_last, mut last) = ('\0', '\0');
+        for c in text.chars() {
+            chars += usize::from(!is_invisible(c));
+            letters += usize::from(c.is_alphabetic());
+            capitals += usize::from(c.is_uppercase());
+            digits |= c.is_numeric();
+            if c != ' ' && !c.is_ascii_alphanumeric() {
+                sentences += u32::from(matches!(c, '.' | '!' | '?' | '。' | '？' | '！' | '।' | '؟' | '\n' | ';'));
+                exclaims += u32::from(matches!(c, '!' | '！'));
+                asks |= is_question_mark(c);
+                code |= matches!(c, '`' | '{' | '_') || matches!((last, c), ('(', ')') | (':', ':'));
+                link |= (before_last, last, c) == (':', '/', '/');
+                quote |= matches!(c, '"' | '“' | '«' | '「' | '„');
+                ellipsis |= c == '…' || (before_last, last, c) == ('.', '.', '.');
+            }
+            (before_last, last) = (last, c);
+        }
         Self {
             // Words where there are spaces, else characters: 0, 1, 2, 3, 4-5, 6-8, 9-12, …
             length: log_bucket(words.max(chars / 6)),
-            sentences: count(&['.', '!', '?', '。', '？', '！', '।', '؟', '\n', ';']).min(9),
+            sentences: sentences.min(9),
             lines: (text.lines().count() as u32).min(6),
-            asks: u32::from(has_question_mark(text)),
+            asks: u32::from(asks),
             ends_asking: u32::from(ends_in_question(text)),
             shouts: u32::from(letters >= 4 && capitals * 2 > letters),
-            exclaims: count(&['!', '！']).min(3),
-            digits: u32::from(text.chars().any(char::is_numeric)),
-            code: u32::from(
-                text.contains('`') || text.contains("()") || text.contains("::") || text.contains('{') || text.contains('_'),
-            ),
-            link: u32::from(text.contains("://")),
-            quote: u32::from(text.contains(['"', '“', '«', '「', '„'])),
-            ellipsis: u32::from(text.contains("...") || text.contains('…')),
+            exclaims: exclaims.min(3),
+            digits: u32::from(digits),
+            code: u32::from(code),
+            link: u32::from(link),
+            quote: u32::from(quote),
+            ellipsis: u32::from(ellipsis),
         }
     }
 
@@ -364,4 +398,34 @@ fn pair_mix(first: u32, second: u32) -> u32 {
 
 fn small(kind: u32, value: u32) -> u32 {
     (kind << 16 | value).wrapping_mul(0x9e37_79b9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_group_holds_each_bucket_once_and_knows_nothing_of_the_others(hashes in prop::collection::vec(0..300_u32, 0..600)) {
+            let mut collector = Collector { seen: [0; BUCKETS / 64], marks: Marks::default() };
+            for group in 0..GROUPS {
+                for hash in &hashes {
+                    collector.add(Salt::Word, *hash);
+                }
+                collector.close(group);
+            }
+            let mut distinct = hashes;
+            distinct.sort_unstable();
+            distinct.dedup();
+            for group in collector.marks.groups() {
+                let mut buckets = group.to_vec();
+                buckets.sort_unstable();
+                buckets.dedup();
+                prop_assert_eq!(buckets.len(), group.len());
+                prop_assert!(group.len() <= distinct.len());
+            }
+            prop_assert!(collector.marks.groups().all(|group| Some(group) == collector.marks.groups().next()));
+        }
+    }
 }

@@ -95,10 +95,10 @@ impl<'a> Question<'a> {
 /// The first [`EXCERPT_CHARS`] characters.
 #[must_use]
 pub fn excerpt(text: &str) -> &str {
-    match text.char_indices().nth(EXCERPT_CHARS) {
-        Some((end, _)) if text.len() > EXCERPT_CHARS => &text[..end],
-        _ => text,
+    if text.len() <= EXCERPT_CHARS {
+        return text;
     }
+    text.char_indices().nth(EXCERPT_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 /// What a model says.
