@@ -1,5 +1,6 @@
 //! What the operator sees: log lines, metrics and the journal.
 
 pub mod journal;
+pub mod json;
 pub mod logs;
 pub mod metrics;
