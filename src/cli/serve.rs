@@ -52,7 +52,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         if !live.tokens.is_empty() && !live.tokens.has(Scope::Route) {
             tracing::warn!("no token has the scope `route`: nobody can ask for decisions");
         }
-        let listener = Listener::bind(&live.prepared.settings.server, !live.tokens.is_empty()).await?;
+        live.tokens.suffice_for(&live.prepared.settings.server)?;
+        let listener = Listener::bind(&live.prepared.settings.server).await?;
         let mode = live.prepared.settings.mode;
         let app = Arc::new(App::new(live, clock));
         // Before the line that says so: who reads it may send a signal at once.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use load::{ConfigError, Sources};
+pub use load::{ConfigError, Loaded, Sources};
 
 use crate::protocol::{Action, ChatKind, Lane, Mode, Rule};
 
@@ -58,6 +58,23 @@ pub struct Server {
     pub drain_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// Whether other machines can reach the listener.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.unix_socket.is_none() && !self.listen.ip().is_loopback()
+    }
+
+    /// Whether `other` differs in what is fixed once the service runs.
+    #[must_use]
+    pub fn needs_restart_for(&self, other: &Self) -> bool {
+        let fixed = |server: &Self| {
+            (server.listen, server.unix_socket.clone(), server.max_connections, server.max_in_flight, server.header_timeout_ms)
+        };
+        fixed(self) != fixed(other)
+    }
 }
 
 /// `[metrics]`

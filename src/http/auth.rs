@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Server};
 
 /// Environment variable that sets one token of scope `route`.
 pub const ROUTE_TOKEN_ENV: &str = "BUSY_ROUTER_TOKEN";
@@ -59,6 +59,14 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Reads the tokens that a listener's settings and this process's environment name.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds something else, or an empty variable.
+    pub fn load_for(server: &Server) -> Result<Self, ConfigError> {
+        Self::load(server.tokens_file.as_deref(), |name| std::env::var(name).ok())
+    }
+
     /// Reads the tokens of a file and of the environment.
     ///
     /// # Errors
@@ -104,6 +112,23 @@ impl Tokens {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether a listener may be served with these tokens: without any, only loopback addresses and Unix sockets.
+    ///
+    /// # Errors
+    /// Other machines could reach the listener, and everything would be open to them.
+    pub fn suffice_for(&self, server: &Server) -> Result<(), ConfigError> {
+        if server.is_public() && self.is_empty() {
+            return Err(ConfigError::of_key(
+                "server.listen",
+                format!(
+                    "{} can be reached from other machines and no token is configured; set server.tokens_file or BUSY_ROUTER_TOKEN, or listen on 127.0.0.1",
+                    server.listen
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Whether some token has this scope.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config::{ConfigError, Settings, Sources};
+use crate::config::{self, ConfigError, Settings, Sources};
 use crate::prepared::Prepared;
 use crate::router::Router;
 use crate::tasks::TaskMemory;
@@ -38,7 +38,7 @@ impl Live {
     /// # Errors
     /// A setting, a prompt or a token that is wrong.
     pub fn new(settings: Settings, clock: &Clock, previous: Option<&Self>) -> Result<Self, ConfigError> {
-        let tokens = Tokens::load(settings.server.tokens_file.as_deref(), |name| std::env::var(name).ok())?;
+        let tokens = Tokens::load_for(&settings.server)?;
         let journal = match previous.and_then(|live| live.journal.clone()).filter(|journal| journal.is_for(&settings.journal)) {
             Some(journal) => Some(journal),
             None => Journal::open(&settings.journal)?.map(Arc::new),
@@ -60,21 +60,29 @@ pub struct App {
     pub metrics: Metrics,
     /// Slots for requests under way; `server.max_in_flight`.
     in_flight: Arc<Semaphore>,
-    /// How many slots there are. They were made at the start, so a reload does not change their number.
-    max_in_flight: usize,
+    /// How the service was started: the listener and the slots were made then, so a reload does not change them.
+    at_start: AtStart,
     draining: AtomicBool,
     clock: Clock,
+}
+
+#[derive(Debug)]
+struct AtStart {
+    server: config::Server,
+    log: config::Log,
 }
 
 impl App {
     /// A service that has decided nothing yet.
     #[must_use]
     pub fn new(live: Live, clock: Clock) -> Self {
+        let settings = &live.prepared.settings;
+        let at_start = AtStart { server: settings.server.clone(), log: settings.log.clone() };
         Self {
             router: Router::new(clock.clone()),
             tasks: TaskMemory::default(),
-            in_flight: Arc::new(Semaphore::new(live.prepared.settings.server.max_in_flight)),
-            max_in_flight: live.prepared.settings.server.max_in_flight,
+            in_flight: Arc::new(Semaphore::new(at_start.server.max_in_flight)),
+            at_start,
             live: ArcSwap::from_pointee(live),
             metrics: Metrics::new(),
             draining: AtomicBool::new(false),
@@ -90,6 +98,7 @@ impl App {
         let previous = self.live.load();
         let result = sources.load().and_then(|loaded| {
             let live = Live::new(loaded.settings, &self.clock, Some(&previous))?;
+            live.tokens.suffice_for(&self.at_start.server)?;
             Ok((live, loaded.warnings))
         });
         self.metrics.reload(result.is_ok());
@@ -97,8 +106,8 @@ impl App {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let (old, new) = (&previous.prepared.settings, &live.prepared.settings);
-        if old.server != new.server || old.log != new.log {
+        let (settings, at_start) = (&live.prepared.settings, &self.at_start);
+        if at_start.server.needs_restart_for(&settings.server) || at_start.log != settings.log {
             tracing::warn!(
                 "changes of [server] listen, unix_socket, max_connections, max_in_flight, header_timeout_ms and of [log] take effect after a restart"
             );
@@ -121,6 +130,6 @@ impl App {
     /// Requests under way.
     #[must_use]
     pub fn requests_under_way(&self) -> usize {
-        self.max_in_flight.saturating_sub(self.in_flight.available_permits())
+        self.at_start.server.max_in_flight.saturating_sub(self.in_flight.available_permits())
     }
 }

@@ -35,11 +35,11 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds what the settings say. Without any token only loopback addresses and Unix sockets are allowed.
+    /// Binds what the settings say.
     ///
     /// # Errors
-    /// An address that is refused or cannot be bound.
-    pub async fn bind(settings: &Server, has_tokens: bool) -> Result<Self, ConfigError> {
+    /// An address that cannot be bound.
+    pub async fn bind(settings: &Server) -> Result<Self, ConfigError> {
         if let Some(path) = &settings.unix_socket {
             let wrong = |error: io::Error| {
                 ConfigError::of_key("server.unix_socket", format!("cannot listen on {}: {error}", path.display()))
@@ -49,15 +49,6 @@ impl Listener {
             // The owner and the group may connect; who else shall, gets into the group.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(wrong)?;
             return Ok(Self::Unix(listener, path.clone()));
-        }
-        if !settings.listen.ip().is_loopback() && !has_tokens {
-            return Err(ConfigError::of_key(
-                "server.listen",
-                format!(
-                    "{} can be reached from other machines and no token is configured; set server.tokens_file or BUSY_ROUTER_TOKEN, or listen on 127.0.0.1",
-                    settings.listen
-                ),
-            ));
         }
         let listener = TcpListener::bind(settings.listen)
             .await
@@ -136,7 +127,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, shutdown: impl Future<Outp
     let drain = async {
         shutdown.await;
         app.start_draining();
-        let deadline = Instant::now() + Duration::from_millis(settings.drain_ms);
+        let deadline = Instant::now() + Duration::from_millis(app.live.load().prepared.settings.server.drain_ms);
         let under_way = app.requests_under_way();
         tracing::info!(target: "lifecycle", under_way, "draining");
         while app.requests_under_way() > 0 && Instant::now() < deadline {

@@ -40,6 +40,23 @@ impl Journal {
         Ok(Some(Self { settings: settings.clone(), writer, _guard: Mutex::new(guard) }))
     }
 
+    /// Checks without touching anything that the journal's file could be opened.
+    ///
+    /// # Errors
+    /// A folder that is not there, or a path that is no file.
+    pub fn check(settings: &config::Journal) -> Result<(), ConfigError> {
+        let Some(path) = &settings.path else { return Ok(()) };
+        let wrong = |what: &str| Err(ConfigError::of_key("journal.path", format!("{} cannot be opened: {what}", path.display())));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return wrong("its folder does not exist");
+        }
+        if path.is_dir() {
+            return wrong("it is a folder");
+        }
+        Ok(())
+    }
+
     /// Whether this journal is what the settings ask for.
     #[must_use]
     pub fn is_for(&self, settings: &config::Journal) -> bool {

@@ -428,6 +428,38 @@ async fn sigterm_and_sigint_drain() {
     );
 }
 
+/// Who checks a file on the way to a machine must leave no traces there.
+#[test]
+fn check_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("busy-router.toml");
+    let check = |journal: &str| {
+        std::fs::write(&config, format!("[journal]\npath = \"{journal}\"\n")).expect("written");
+        run(&["check", "--config", config.to_str().expect("a path")], &[])
+    };
+    let output = check("decisions.jsonl");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!folder.path().join("decisions.jsonl").exists());
+    for (journal, why) in [("no-such-folder/decisions.jsonl", "its folder does not exist"), (".", "it is a folder")] {
+        let output = check(journal);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(stderr(&output).contains("journal.path") && stderr(&output).contains(why), "{}", stderr(&output));
+    }
+}
+
+/// A listener for everybody needs a token, which may be known to the service only.
+#[test]
+fn check_warns_of_a_public_listener() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("busy-router.toml");
+    std::fs::write(&config, "[server]\nlisten = \"0.0.0.0:8710\"\n").expect("written");
+    let check = |env: &[(&str, &str)]| run(&["check", "--config", config.to_str().expect("a path")], env);
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("# warning: ") && stdout(&output).contains("no token is configured"), "{}", stdout(&output));
+    assert!(!stdout(&check(&[("BUSY_ROUTER_TOKEN", "t")])).contains("# warning: "));
+}
+
 /// The number of slots is that of the start; a reload that changes it must not confuse the drain.
 #[tokio::test]
 async fn a_drain_after_a_reload() {

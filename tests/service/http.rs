@@ -474,6 +474,23 @@ async fn tokens_of_a_file() {
     assert_eq!(post(&service, &[("authorization", "Bearer two")], &stop_bytes()).await.status, 200);
 }
 
+/// Only at the start would be too late: a listener that others can reach must not lose its last token to a reload.
+#[tokio::test]
+async fn a_public_listener_keeps_its_tokens() {
+    let hash: String = Sha256::digest(b"t").iter().map(|byte| format!("{byte:02x}")).collect();
+    let tokens = format!("[[token]]\nname = \"one\"\nscope = \"route\"\nsha256 = \"{hash}\"\n");
+    let config = "[server]\ntokens_file = \"tokens.toml\"";
+    let service = Start::on(config).file("tokens.toml", &tokens).own_listener().argument("--listen=0.0.0.0:0").start().await;
+    let Address::Tcp(address) = &service.address else { panic!("TCP") };
+    let loopback = Address::Tcp(address.replace("0.0.0.0", "127.0.0.1"));
+    std::fs::write(service.folder.path().join("tokens.toml"), "").expect("written");
+    service.signal("HUP");
+    let refusal = service.logged("is refused; the old one stays").await;
+    assert!(refusal.contains("no token is configured"), "{refusal}");
+    loopback.send("POST", "/v1/route", &[], &stop_bytes()).await.problem(401, "unauthorized");
+    assert_eq!(loopback.send("POST", "/v1/route", &[("authorization", "Bearer t")], &stop_bytes()).await.status, 200);
+}
+
 async fn assert_scopes(service: &Service, route: &str, admin: &str) {
     let with = |value: String| async move { post(service, &[("authorization", &value)], &stop_bytes()).await };
     assert_eq!(with(bearer(route)).await.ok()["action"], "interrupt");
