@@ -129,21 +129,28 @@ impl Router {
         }
     }
 
-    /// From `media` to the model.
+    /// From `media` to the model. `duplicate` stands between the guards in the contract's order, but is asked after them: they need no memory,
+    /// and whether the message will be accepted decides how to ask.
     async fn rest(&self, prepared: &Prepared, turn: &Turn<'_>, deadline: Instant) -> Verdict {
         let by_guard = media::media(turn)
-            .or_else(|| self.duplicate(turn))
             .or_else(|| detach::detach_phrase(turn))
             .or_else(|| backchannel::backchannel(turn))
             .or_else(|| ambient::ambient(turn));
-        // From here on the text is this message's until it turns out not to be accepted.
-        let window = turn.policy.guards.duplicate_window_s;
-        let ticket = match can_be_duplicate(turn).then(|| self.memory.claim(turn.request, turn.text.identity(), window)) {
-            _ if by_guard.as_ref().is_some_and(|verdict| !verdict.action.accepts()) => None,
-            Some(Claim::Duplicate(of)) => return duplicate_of(of),
-            Some(Claim::Won(ticket)) => Some(ticket),
-            None => None,
-        };
+        let mut ticket = None;
+        if can_be_duplicate(turn) {
+            let (identity, window) = (turn.text.identity(), turn.policy.guards.duplicate_window_s);
+            // What a guard ignores or passes through is not accepted, but may repeat what was.
+            let will_be_accepted = by_guard.as_ref().is_none_or(|verdict| verdict.action.accepts());
+            if will_be_accepted {
+                // From here on the text is this message's until it turns out not to be accepted.
+                match self.memory.claim(turn.request, identity, window) {
+                    Claim::Duplicate(of) => return duplicate_of(of),
+                    Claim::Won(won) => ticket = Some(won),
+                }
+            } else if let Some(of) = self.memory.repeats(turn.request, identity, window) {
+                return duplicate_of(of);
+            }
+        }
         let verdict = match by_guard {
             Some(verdict) => verdict,
             None => by_model(prepared, turn, deadline).await,
@@ -155,14 +162,6 @@ impl Router {
             ticket.keep();
         }
         verdict
-    }
-
-    /// `duplicate`: the same sender's same text was accepted a moment ago.
-    fn duplicate(&self, turn: &Turn<'_>) -> Option<Verdict> {
-        if !can_be_duplicate(turn) {
-            return None;
-        }
-        self.memory.repeats(turn.request, turn.text.identity(), turn.policy.guards.duplicate_window_s).map(duplicate_of)
     }
 
     /// From a verdict to a decision: what the gateway can do and the operator permits, the ack, and shadow mode.
