@@ -124,7 +124,9 @@ fn is_word_char(c: char) -> bool {
 /// count as white space. Signs inside a word ("don't", "node.js", "80%") stay.
 #[must_use]
 pub fn phrase(folded: &str) -> String {
-    let ends_word = |c: char| !c.is_ascii_alphanumeric() && matches!(c, ' ' | ',' | '、' | '，' | '،' | '!' | '?' | '…' | '。' | '¡' | '¿' | '؟' | ';');
+    let ends_word = |c: char| {
+        !c.is_ascii_alphanumeric() && matches!(c, ' ' | ',' | '、' | '，' | '،' | '!' | '?' | '…' | '。' | '¡' | '¿' | '؟' | ';')
+    };
     let mut words = String::with_capacity(folded.len());
     for word in folded.split(ends_word) {
         let word = word.trim_matches(|c| !is_word_char(c));
@@ -181,7 +183,9 @@ pub fn repeated_unit(phrase: &str) -> Option<(&str, usize)> {
     if phrase.contains(' ') || phrase.chars().count() > 64 {
         return None;
     }
-    (1..=total / 2).find(|size| phrase.is_char_boundary(*size) && repeats(*size, total)).map(|size| (&phrase[..size], total / size))
+    (1..=total / 2)
+        .find(|size| phrase.is_char_boundary(*size) && repeats(*size, total))
+        .map(|size| (&phrase[..size], total / size))
 }
 
 /// Whether the text has a question mark of any script.

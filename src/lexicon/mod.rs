@@ -232,9 +232,11 @@ impl Lexicon {
     }
 
     fn every_sentence(&self, kinds: u8, message: &Text<'_>) -> bool {
-        let ends_sentence = |c: char| !c.is_ascii_alphanumeric() && matches!(c, '.' | '!' | '?' | '…' | '。' | '！' | '？' | '؟' | '।' | '،' | ',' | ';' | '~' | '、');
-        let mut sentences =
-            message.folded.split(ends_sentence).map(text::phrase).filter(|phrase| !phrase.is_empty()).peekable();
+        let ends_sentence = |c: char| {
+            !c.is_ascii_alphanumeric()
+                && matches!(c, '.' | '!' | '?' | '…' | '。' | '！' | '？' | '؟' | '।' | '،' | ',' | ';' | '~' | '、')
+        };
+        let mut sentences = message.folded.split(ends_sentence).map(text::phrase).filter(|phrase| !phrase.is_empty()).peekable();
         // A sentence that is all of the message has been looked up already.
         sentences.peek().is_some() && sentences.all(|phrase| phrase != message.phrase && self.is_phrase(kinds, &phrase))
     }

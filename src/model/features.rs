@@ -80,7 +80,7 @@ pub fn marks(question: &Question<'_>) -> Marks {
 #[must_use]
 pub(super) fn unordered_marks(question: &Question<'_>) -> Marks {
     let mut found = Collector { seen: [0; BUCKETS / 64], marks: Marks { buckets: Vec::with_capacity(1024), ..Marks::default() } };
-    let text = fold(&shortened(question.text));
+    let text = without_look_alikes(fold(&shortened(question.text)));
     let words: Vec<&str> = words(&text).collect();
     found.characters(&text);
     found.close(0);
@@ -106,6 +106,47 @@ fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
         return text.into();
     }
     format!("{} {}", &text[..head_end], &text[tail_start..]).into()
+}
+
+/// The folded text with Latin letters in place of Cyrillic ones that only look like them. Where another Cyrillic letter stands, or no word
+/// mixes the two alphabets, somebody writes Cyrillic, and nothing changes.
+fn without_look_alikes(folded: String) -> String {
+    let is_cyrillic = |c: char| matches!(c, '\u{400}'..='\u{52f}');
+    if folded.is_ascii() || folded.chars().any(|c| is_cyrillic(c) && latin_twin(c).is_none()) {
+        return folded;
+    }
+    let mixes = |word: &str| word.chars().any(is_cyrillic) && word.chars().any(|c| c.is_ascii_alphabetic());
+    if !words(&folded).any(mixes) {
+        return folded;
+    }
+    folded.chars().map(|c| latin_twin(c).unwrap_or(c)).collect()
+}
+
+/// The Latin letter that a Cyrillic one is taken for, in its small or its capital form: small н is what became of a capital Н, which
+/// looks like H. From the look-alikes that Unicode lists (UTS 39, confusables).
+const fn latin_twin(c: char) -> Option<char> {
+    Some(match c {
+        'а' => 'a',
+        'в' => 'b',
+        'с' => 'c',
+        'ԁ' => 'd',
+        'е' => 'e',
+        'һ' | 'н' => 'h',
+        'і' | 'ӏ' => 'i',
+        'ј' => 'j',
+        'к' => 'k',
+        'м' => 'm',
+        'о' => 'o',
+        'р' => 'p',
+        'ԛ' => 'q',
+        'ѕ' => 's',
+        'т' => 't',
+        'ѵ' => 'v',
+        'ԝ' => 'w',
+        'х' => 'x',
+        'у' => 'y',
+        _ => return None,
+    })
 }
 
 /// Words in the sense of letters and digits that stand together; an apostrophe inside stays ("don't").
@@ -404,6 +445,16 @@ fn small(kind: u32, value: u32) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn look_alikes_are_read_as_the_letters_they_stand_for() {
+        let read = |text: &str| without_look_alikes(fold(text));
+        assert_eq!(read("рlеаsе сanсеl tһе Вuild"), "please cancel the build");
+        // Whoever writes Cyrillic is not misread, nor is a borrowed word among it.
+        for text in ["останови сборку", "нет, use main", "закрой PR и открой new", "stop, ελληνικά"] {
+            assert_eq!(read(text), fold(text), "{text}");
+        }
+    }
 
     proptest! {
         #[test]

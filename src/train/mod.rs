@@ -9,7 +9,7 @@ pub mod report;
 use std::collections::BTreeMap;
 
 use crate::model::Question;
-use crate::model::builtin::{BUCKETS, Builtin, Intent, softmax};
+use crate::model::builtin::{BUCKETS, Builtin, Intent, row, softmax};
 use crate::model::features::{self, LENGTHS, Marks};
 use crate::replay::fixture::Fixture;
 use report::{CrossValidation, Judged};
@@ -256,7 +256,8 @@ impl Weights {
         sizes.sort_by(f32::total_cmp);
         let largest = sizes.get(sizes.len() - sizes.len() / 2_000 - 1).copied().unwrap_or(1.0);
         let scale = largest / 127.0;
-        let table = self.table.iter().map(|row| row.map(|weight| (weight / scale).round().clamp(-127.0, 127.0) as i8)).collect();
+        let table =
+            self.table.iter().map(|votes| row(votes.map(|weight| (weight / scale).round().clamp(-127.0, 127.0) as i8))).collect();
         Builtin { table, scale, bias: self.bias, temperatures, threshold }
     }
 }
