@@ -13,35 +13,47 @@ import pytest
 
 from .harness.gateway import Lab, Person
 
+READ = "(the model reads it)"
+IDLE = "(the run is over)"
+DECIDED = "(the router has decided)"
+
+# What is said, and what is waited for before the next is said: words that the user hears, or one of the above. First of stock
+# Hermes, then with the router.
 CONVERSATIONS = {
     "hermes-6827": [
-        "copy the photos [hold=NAME]",
-        "/background what is the weather like",
-        "/foobar hello",
-        "/queue list them",
-        "/queue count them",
-        "/stop",
+        ("copy the photos [hold=NAME]", [READ], [READ]),
+        ("/background what is the weather like", ["ANSWER to <what"], ["ANSWER to <what"]),
+        ("/foobar hello", ["ANSWER to </foobar", IDLE], [DECIDED, "Got it."]),
+        ("/queue list them", ["ANSWER to <list", IDLE], ["Queued"]),
+        ("/queue count them", ["ANSWER to <count", IDLE], ["(2 queued)"]),
+        ("/stop", ["No active task"], ["Stopped", "Dropped 3", IDLE]),
     ],
     "hermes-11639": [
-        "copy the photos [hold=NAME]",
-        "thanks",
-        "then list them",
-        "then list them",
-        "no, move them {interrupt} [hold=NAMEb]",
-        "stop",
+        ("copy the photos [hold=NAME]", [READ], [READ]),
+        ("thanks", ["ANSWER to <thanks", IDLE], [DECIDED]),
+        ("then list them", ["ANSWER to <then list", IDLE], [DECIDED, "Got it."]),
+        ("then list them", ["ANSWER to <then list", IDLE], [DECIDED]),
+        ("no, move them {interrupt} [hold=NAMEb]", [READ], [DECIDED, READ]),
+        ("stop", ["ANSWER to <stop", IDLE], [DECIDED, "ANSWER to <stop", "ANSWER to <then list", IDLE]),
     ],
 }
 
 
-def converse(person: Person, lines: list[str]) -> str:
-    lab = person.lab
-    start = lab.timeline.mark()
-    for line in lines:
-        person.say(line.replace("NAME", person.nick))
-        lab.timeline.wait_quiet(1.0)
-    for hold in (person.nick, f"{person.nick}b"):
-        lab.model.release(hold)
-    lab.timeline.wait_quiet(1.5)
+def converse(person: Person, conversation: str, routed: bool) -> str:
+    start = person.lab.timeline.mark()
+    for line, stock_steps, routed_steps in CONVERSATIONS[conversation]:
+        line = line.replace("NAME", person.nick)
+        at = person.say(line).index
+        for step in routed_steps if routed else stock_steps:
+            if step == READ:
+                person.lab.asked(line, at)
+                person.waits_until("running")
+            elif step == IDLE:
+                person.waits_until("idle")
+            elif step == DECIDED:
+                person.decided(at)
+            else:
+                person.hears(step, at)
     return render(person, start)
 
 
@@ -69,7 +81,7 @@ def keep(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_stock_conversation(stock: Lab, stock_alice: Person, conversation: str) -> None:
-    text = converse(stock_alice, CONVERSATIONS[conversation])
+    text = converse(stock_alice, conversation, routed=False)
     keep(f"{conversation}-stock", text)
     if conversation == "hermes-6827":
         assert "(the model reads: /foobar hello)" in text
@@ -80,7 +92,7 @@ def test_stock_conversation(stock: Lab, stock_alice: Person, conversation: str) 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_routed_conversation(on: Lab, alice: Person, conversation: str) -> None:
-    text = converse(alice, CONVERSATIONS[conversation])
+    text = converse(alice, conversation, routed=True)
     keep(f"{conversation}-router", text)
     if conversation == "hermes-6827":
         assert "(the model reads: /foobar hello)" not in text

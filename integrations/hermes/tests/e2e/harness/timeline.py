@@ -61,12 +61,5 @@ class Timeline:
                 self._changed.wait(left)
         raise AssertionError(f"did not happen within {timeout:.0f} s: {what}\n{self.render(since)}")
 
-    def wait_quiet(self, quiet_s: float, timeout: float = 30.0) -> None:
-        """Until nothing has happened for a while: for looking at a conversation, not for deciding whether it was right."""
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._changed.wait(quiet_s) and time.monotonic() < deadline:
-                pass
-
     def render(self, since: int = 0) -> str:
         return "\n".join(str(entry) for entry in self.entries(since=since))
