@@ -52,9 +52,10 @@ def alice(on: Lab, name: str) -> Iterator[Person]:
     assert on.link is not None
     on.link.fault = None
     yield on.person(name)
-    on.link.release()
+    on.settle()
 
 
 @pytest.fixture
-def stock_alice(stock: Lab, name: str) -> Person:
-    return stock.person(name)
+def stock_alice(stock: Lab, name: str) -> Iterator[Person]:
+    yield stock.person(name)
+    stock.settle()

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ import yaml
 from .irc import CHANNEL, FakeIrc
 from .model import FakeModel
 from .router import Link, Router, RouterModel
-from .timeline import Entry, Timeline
+from .timeline import TIMEOUT_S, Entry, Timeline
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[2]
 LAB_PLUGIN = HERE.parent / "lab_plugin"
-START_LIMIT_S = 60.0
-PATIENCE_MS = 10_000
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 90.0
+SETTLE_LIMIT_S = 10.0
+PATIENCE_MS = 50_000
 PICTURE = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 
@@ -89,14 +93,19 @@ class Lab:
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
-    def start_router(self, mode: str = "on", listen: str = "127.0.0.1:0") -> None:
-        self.router = Router(self.root / "router", self.router_model.url, mode, listen)
+    def start_router(self, mode: str = "on") -> None:
+        self.router = Router(self.root / "router", self.router_model.url, mode)
         self.closing.append(self.router.stop)
+        if self.link is not None:
+            self.link.target = self.router.url
 
     def start(self, warm_up: bool = True) -> None:
         self.irc.joined.clear()
+        (self.scratch / "sessions.port").unlink(missing_ok=True)
+        since = self.log_size()
         self._out = open(self.root / "gateway.out", "ab")  # noqa: SIM115
-        drop = ("HERMES", "IRC", "OPENAI", "BUSY_ROUTER", "PYTHONPATH", "http_proxy", "https_proxy", "HTTP", "ALL_PROXY")
+        # XDG_STATE_HOME holds Hermes's lock on its IRC name, which is the same in each lab.
+        drop = ("XDG_", "HERMES", "IRC", "OPENAI", "BUSY_ROUTER", "PYTHONPATH", "http_proxy", "https_proxy", "HTTP", "ALL_PROXY")
         env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
         env.update(
             HERMES_HOME=str(self.home),
@@ -126,6 +135,8 @@ class Lab:
         while not self.irc.joined.wait(0.05):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the gateway did not join:\n{self.log()[-4000:]}")
+        # Not before that is the adapter known to the rest of Hermes.
+        self.wait_log("✓ irc connected", limit=START_LIMIT_S, since=since)
         if warm_up:
             self._warm_up()
 
@@ -135,7 +146,7 @@ class Lab:
         self.person(nick).say("warm up")
         self.timeline.wait(lambda e: e.who == "BOT" and e.data["to"] == nick, "the first answer", timeout=START_LIMIT_S)
 
-    def stop(self, limit: float = 30.0) -> int:
+    def stop(self, limit: float = STOP_LIMIT_S) -> int:
         """As a service manager does it. Only the process that was started here."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -165,15 +176,44 @@ class Lab:
     def link_is_up(self) -> bool:
         return getattr(self, "link", None) is not None
 
-    def log(self) -> str:
-        return (self.root / "gateway.out").read_text(errors="replace")
+    def settle(self) -> None:
+        """Lets go of whatever a test has left waiting, so that none of it is seen in the next one."""
+        if self.link is not None:
+            self.link.release()
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        self.model.release_all()
+        while self.sessions() and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.model.release_all()
 
-    def wait_log(self, words: str, limit: float = 20.0, since: int = 0) -> None:
+    def sessions(self) -> dict[str, str]:
+        """The sessions that are busy, and how, as the gateway itself sees them at this moment."""
+        try:
+            port = int((self.scratch / "sessions.port").read_text())
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection, connection.makefile() as answer:
+                return dict(json.loads(answer.read() or "{}"))
+        except (FileNotFoundError, ConnectionError):
+            return {}  # nobody has written yet, or no gateway runs
+
+    def log(self, since: int = 0) -> str:
+        """From this byte on."""
+        try:
+            with open(self.root / "gateway.out", "rb") as file:
+                file.seek(since)
+                return file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def log_size(self) -> int:
+        path = self.root / "gateway.out"
+        return path.stat().st_size if path.exists() else 0
+
+    def wait_log(self, words: str, limit: float = TIMEOUT_S, since: int = 0, times: int = 1) -> None:
         deadline = time.monotonic() + limit
-        while words not in self.log()[since:]:
+        while self.log(since).count(words) < times:
             if time.monotonic() > deadline:
-                raise AssertionError(f"{words!r} did not come in the gateway's log:\n{self.log()[-4000:]}")
-            time.sleep(0.05)
+                raise AssertionError(f"{words!r} did not come {times}x in the gateway's log:\n{self.log(since)[-4000:]}")
+            time.sleep(0.02)
 
     def _write_config(self, busy_mode: str, settings: dict[str, Any], extra: dict[str, Any]) -> None:
         enabled = ["lab"] + (["busy-router"] if self._plugin in ("on", "unset") else [])
@@ -195,7 +235,7 @@ class Lab:
             "memory": {"memory_enabled": False, "user_profile_enabled": False},
             "plugins": {"enabled": enabled, "entries": {"busy-router": entry}},
             "auxiliary": {"title_generation": {"enabled": False}},
-            "approvals": {"mode": "manual"},
+            "approvals": {"mode": "manual", "timeout": 600},
             "onboarding": {"seen": {"busy_input_prompt": True, "tool_progress_prompt": True, "profile_build_offered": True}},
             "terminal": {"backend": "local", "cwd": str(self.root / "cwd")},
             "gateway": {"platforms": {"irc": {"enabled": True, "extra": irc}}},
@@ -212,7 +252,7 @@ class Lab:
     def person(self, nick: str) -> Person:
         return Person(self, nick)
 
-    def wait(self, who: str, what: str, words: str, since: int = 0, timeout: float = 20.0, to: str | None = None) -> Entry:
+    def wait(self, who: str, what: str, words: str, since: int = 0, timeout: float = TIMEOUT_S, to: str | None = None) -> Entry:
         """The first such entry whose text holds these words."""
         return self.timeline.wait(
             lambda e: e.who == who and e.what == what and words in e.text and (to is None or e.data.get("to") == to),
@@ -221,7 +261,11 @@ class Lab:
             timeout,
         )
 
-    def asked(self, words: str, since: int = 0, timeout: float = 20.0) -> Entry:
+    def wait_discarded(self, nick: str, since: int) -> None:
+        """Until Hermes has thrown away the answer of a run that went on after `/stop`. Nothing else shows when that is done."""
+        self.wait_log(f"Discarding stale agent result for agent:main:irc:dm:{nick} ", since=since)
+
+    def asked(self, words: str, since: int = 0, timeout: float = TIMEOUT_S) -> Entry:
         """The model was asked with a user message that holds these words."""
         return self.wait("MODEL", "asked", words, since, timeout)
 
@@ -233,6 +277,7 @@ class Person:
         self.chat = to or nick
         """Where the answers go: the nick in a private chat, else the channel."""
         self._to = to
+        self._met = lab.timeline.mark(), lab.log_size()
 
     def in_channel(self) -> Person:
         return Person(self.lab, self.nick, CHANNEL)
@@ -242,7 +287,7 @@ class Person:
             return self.lab.irc.say(self.nick, f"hermes: {text}", self._to)
         return self.lab.irc.say(self.nick, text)
 
-    def hears(self, words: str, since: int = 0, timeout: float = 20.0) -> Entry:
+    def hears(self, words: str, since: int = 0, timeout: float = TIMEOUT_S) -> Entry:
         return self.lab.wait("BOT", "says", words, since, timeout, to=self.chat)
 
     def heard(self, since: int = 0) -> list[str]:
@@ -255,36 +300,60 @@ class Person:
         self.waits_until("running")
         return entry.index
 
-    def waits_until(self, state: str, limit: float = 20.0) -> None:
+    def waits_until(self, state: str, limit: float = TIMEOUT_S) -> None:
         """`starting`, `running` or `idle`, as the gateway itself sees the session."""
         deadline = time.monotonic() + limit
         while self.session_state() != state:
             assert time.monotonic() < deadline, f"{self.chat} is not {state}\n{self.lab.timeline.render()}"
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def session_state(self) -> str:
-        try:
-            sessions = json.loads((self.lab.scratch / "sessions.json").read_text())
-        except OSError:
-            return "idle"
-        return next((state for key, state in sessions.items() if key.split(":")[4] == self.chat), "idle")
+        return next((state for key, state in self.lab.sessions().items() if key.split(":")[4] == self.chat), "idle")
 
-    def waits_for_tool(self, name: str, limit: float = 20.0) -> None:
+    @contextmanager
+    def slow_to_confirm(self) -> Iterator[None]:
+        """Meanwhile this chat shows what it is sent, but confirms nothing: Hermes waits with what it does afterwards."""
+        path = self.lab.scratch / f"slow-{self.chat}"
+        path.touch()
+        try:
+            yield
+        finally:
+            path.unlink()
+
+    def waits_for_tool(self, name: str, limit: float = TIMEOUT_S) -> None:
         """Until the terminal command of `[tool=NAME]` runs."""
         deadline = time.monotonic() + limit
         while not (self.lab.scratch / f"{name}.started").exists():
             assert time.monotonic() < deadline, f"the tool {name} did not start\n{self.lab.timeline.render()}"
             time.sleep(0.02)
 
-    def decided(self, since: int, timeout: float = 20.0) -> dict[str, Any]:
-        """The router's next answer on a message of this person."""
-        entry = self.lab.timeline.wait(
-            lambda e: e.who == "ROUTER" and e.what == "decided" and e.data["request"]["message"].get("sender_id") == self.nick,
-            f"a decision for {self.nick}",
-            since,
-            timeout,
-        )
-        return dict(entry.data["answer"])
+    def decided(self, since: int) -> dict[str, Any]:
+        """The router's next answer on a message of this person, by now in the plugin's hands: to queue, to steer and to ignore
+        are done."""
+        return self.decisions(since, 1)[0]
+
+    def decisions(self, since: int, count: int) -> list[dict[str, Any]]:
+        answers = []
+        for _ in range(count):
+            entry = self.lab.timeline.wait(self._is_decision, f"a decision for {self.nick}", since)
+            answers.append(dict(entry.data["answer"]))
+            since = entry.index + 1
+        session = entry.data["request"]["session"]["id"]
+        before = [
+            e
+            for e in self.lab.timeline.entries("ROUTER", "decided", self._met[0])
+            if e.index <= entry.index
+            and "action" in e.data["answer"]
+            and e.data["request"].get("session", {}).get("id") == session
+        ]
+        # The plugin says so when it has the answer, and the loop does nothing else until that is carried out.
+        self.lab.wait_log(f" in {session} (rule ", since=self._met[1], times=len(before))
+        return answers
+
+    def _is_decision(self, entry: Entry) -> bool:
+        if (entry.who, entry.what) != ("ROUTER", "decided") or "action" not in entry.data["answer"]:
+            return False
+        return bool(entry.data["request"].get("message", {}).get("sender_id") == self.nick)
 
     def asked_router(self, since: int = 0) -> list[dict[str, Any]]:
         return [

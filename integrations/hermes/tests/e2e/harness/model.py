@@ -1,7 +1,8 @@
 """An OpenAI-compatible model whose answers a test scripts in the message itself, and releases when it wants.
 
 `[hold=NAME]` the answer waits until the test releases NAME · `[tool=NAME]` a terminal command that runs until then ·
-`[danger]` a command that needs an approval · `[clarify]` a question to the user · `[delegate=NAME]` a sub-agent that waits.
+`[danger]` a command that needs an approval · `[clarify]` a question to the user · `[delegate=NAME]` a sub-agent that waits ·
+`[last=NAME]` the answer to a tool's result waits until the test releases NAME.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 from .timeline import Timeline
 
-HOLD_LIMIT_S = 60.0
+HOLD_LIMIT_S = 600.0
+"""More than any test takes: what a test holds is let go by the test."""
 
 
 class FakeModel:
@@ -26,6 +28,7 @@ class FakeModel:
         self.timeline = timeline
         self.scratch = scratch
         self._released: set[str] = set()
+        self._held: set[str] = set()
         self.hold_all: str | None = None
         """While set, every answer waits for this name."""
         self._lock = threading.Lock()
@@ -58,6 +61,13 @@ class FakeModel:
             self._released.add(name)
         (self.scratch / name).touch()
 
+    def release_all(self) -> None:
+        """What tests have left waiting."""
+        with self._lock:
+            held = self._held - self._released
+        for name in held:
+            self.release(name)
+
     def _is_released(self, name: str) -> bool:
         with self._lock:
             return name in self._released
@@ -74,8 +84,8 @@ class FakeModel:
         call = None if results or not body.get("tools") else self._call_for(user)
         text = ""
         if call is None:
-            found = re.search(r"\[hold=(\w+)\]", user)
-            hold = self.hold_all or (found[1] if found and not results else None)
+            found = re.search(r"\[last=(\w+)\]" if results else r"\[hold=(\w+)\]", user)
+            hold = self.hold_all or (found[1] if found else None)
             if hold and not self._hold(handler, hold):
                 self.timeline.add("MODEL", "aborted", user)
                 return
@@ -110,6 +120,8 @@ class FakeModel:
             return {"id": f"call_{time.monotonic_ns()}", "type": "function", "function": function}
 
         if tool := re.search(r"\[tool=(\w+)\]", user):
+            with self._lock:
+                self._held.add(tool[1])
             gate, started = self.scratch / tool[1], self.scratch / f"{tool[1]}.started"
             return call("terminal", command=f"touch {started}; while [ ! -e {gate} ]; do sleep 0.1; done; echo tool-finished")
         if "[danger]" in user:
@@ -122,6 +134,8 @@ class FakeModel:
 
     def _hold(self, handler: BaseHTTPRequestHandler, name: str) -> bool:
         """True when released; False when the caller hung up, which is what an interrupt looks like from here."""
+        with self._lock:
+            self._held.add(name)
         deadline = time.monotonic() + HOLD_LIMIT_S
         while time.monotonic() < deadline and not self._is_released(name):
             if select.select([handler.connection], [], [], 0.02)[0]:

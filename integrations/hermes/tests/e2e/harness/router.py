@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -14,9 +15,11 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from .timeline import Timeline
+from .timeline import TIMEOUT_S, Timeline
 
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
+HOLD_LIMIT_S = 600.0
+MODEL_MS = 30_000
 
 
 def binary() -> Path:
@@ -71,13 +74,13 @@ class RouterModel:
 class Router:
     """One `busy-router serve`. Stopping it kills only that process."""
 
-    def __init__(self, folder: Path, model_url: str, mode: str = "on", listen: str = "127.0.0.1:0") -> None:
+    def __init__(self, folder: Path, model_url: str, mode: str = "on") -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "busy-router.toml"
         config.write_text(
-            f'mode = "{mode}"\n\n[server]\nlisten = "{listen}"\n\n'
-            f'[model]\nprovider = "openai"\nbase_url = "{model_url}"\nmodel = "router-model"\ntimeout_ms = 8000\n\n'
+            f'mode = "{mode}"\n\n[server]\nlisten = "127.0.0.1:0"\ndrain_ms = {MODEL_MS}\n\n'
+            f'[model]\nprovider = "openai"\nbase_url = "{model_url}"\nmodel = "router-model"\ntimeout_ms = {MODEL_MS}\n\n'
             '[actions]\nsteer = "execute"\nbackground = "execute"\n\n'
             "[ack]\ncooldown_s = 0\n"
         )
@@ -114,6 +117,11 @@ class Router:
         self._out.close()
 
 
+class _LinkServer(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_port = True
+
+
 class Link:
     """Between the plugin and the router: passes on and records, or fails as the test says."""
 
@@ -140,7 +148,11 @@ class Link:
 
         self._handler = Handler
         self.server: ThreadingHTTPServer | None = None
-        self.port = 0
+        # Bound for good, so that nobody else gets the port while nobody listens.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self.port: int = self._place.getsockname()[1]
         self.listen()
 
     @property
@@ -148,10 +160,7 @@ class Link:
         return f"http://127.0.0.1:{self.port}"
 
     def listen(self) -> None:
-        ThreadingHTTPServer.allow_reuse_address = True
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
+        self.server = _LinkServer(("127.0.0.1", self.port), self._handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def die(self) -> None:
@@ -177,6 +186,7 @@ class Link:
         self._closing.set()
         self.release()
         self.die()
+        self._place.close()
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
@@ -184,12 +194,24 @@ class Link:
         text = request.get("message", {}).get("text", "")
         self.timeline.add("ROUTER", "asked", text, path=handler.path, request=request)
         status, answer = self._answer(handler, body)
-        self._open.wait(30)
+        self._open.wait(HOLD_LIMIT_S)
         if status == 0:
             self.timeline.add("ROUTER", "failed", text, fault=self.fault)
             handler.close_connection = True
             handler.connection.close()
             return
+        try:
+            decision = json.loads(answer)
+        except ValueError:
+            decision = {}
+        # Written down before it is told, so that it stands before what comes of it.
+        self.timeline.add(
+            "ROUTER",
+            "decided",
+            f"{decision.get('action', status)} ({decision.get('rule', '-')})",
+            answer=decision,
+            request=request,
+        )
         try:
             handler.send_response(status)
             handler.send_header("Content-Type", "application/json")
@@ -198,22 +220,10 @@ class Link:
             handler.wfile.write(answer)
         except OSError:
             self.timeline.add("ROUTER", "unheard", text)
-            return
-        try:
-            decision = json.loads(answer)
-        except ValueError:
-            decision = {}
-        self.timeline.add(
-            "ROUTER",
-            "decided",
-            f"{decision.get('action', status)} ({decision.get('rule', '-')})",
-            answer=decision,
-            request=request,
-        )
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         if self.fault == "hang":
-            self._closing.wait(30)
+            self._closing.wait(HOLD_LIMIT_S)
             return 0, b""
         if self.fault == "close":
             return 0, b""
@@ -227,7 +237,7 @@ class Link:
             return 200, json.dumps(self.completion).encode()
         request = Request(self.target + handler.path, body, {"Content-Type": "application/json"})
         try:
-            with urlopen(request, timeout=20) as answer:
+            with urlopen(request, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read()
         except HTTPError as error:
             return error.code, error.read()

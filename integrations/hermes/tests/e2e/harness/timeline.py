@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
+"""For whatever is sure to happen. Waiting ends when it does, so that a slow machine costs patience and a fast one nothing."""
 
 
 @dataclass(frozen=True)
