@@ -5,7 +5,7 @@ The stock half keeps the table honest: when a later Hermes mends one, it fails, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -113,14 +113,24 @@ def test_4_stock(stock: Lab, stock_alice: Person) -> None:
     stock_alice.hears("Queued", at)
     second = stock_alice.say("/queue count them").index
     stock_alice.hears("(2 queued)", second)
-    third = stock_alice.say("/stop").index
-    stock_alice.hears("Stopped", third)
-    stock.asked("count them", third)
-    stock.model.release(stock_alice.nick)
+    # Hermes cancels what it still knows of the run when the platform has confirmed "Stopped". As a rule the next turn is under
+    # way by then; with a platform that takes its time it always is.
+    log = stock.log_size()
+    with stock_alice.slow_to_confirm():
+        third = stock_alice.say("/stop").index
+        stock_alice.hears("Stopped", third)
+        stock.asked("count them", third)
+        stock.wait_discarded(stock_alice.nick, log)
+    stock_alice.waits_until("idle")
+    stock_alice.say("still there?")
+    stock_alice.hears("ANSWER to <still there?>", third)
+    assert not any("list them" in e.text for e in stock.timeline.entries("MODEL", "asked", third))
+    assert not any("count them" in line for line in stock_alice.heard(third)), "the model has read it, the user hears nothing"
 
 
 def test_4_router(on: Lab, alice: Person) -> None:
     alice.starts(f"copy the files [hold={alice.nick}]")
+    alice.decided(alice.say("thanks").index)  # by now the plugin knows that the router decides
     at = alice.say("/queue list them").index
     alice.hears("Queued", at)
     second = alice.say("/queue count them").index
@@ -156,31 +166,30 @@ def test_5_router(on: Lab, alice: Person) -> None:
     assert not any("/foobar" in e.text for e in on.timeline.entries("MODEL", "asked", at))
 
 
-# 6. The same text twice interrupts twice, and the model reads both.
+# 6. The same text twice interrupts twice, and the model reads both: the second ends the answer to the first.
 
 
 def test_6_stock(stock: Lab, stock_alice: Person) -> None:
-    stock_alice.starts(f"copy the files [hold={stock_alice.nick}]")
-    at = stock_alice.say("list them").index
-    stock.asked("list them", at)
-    first = stock_alice.hears("ANSWER to <list them>", at)
-    assert first
+    stock_alice.starts(f"copy the rest [hold={stock_alice.nick}]")
+    text = f"sort them [hold={stock_alice.nick}b]"
+    # As an impatient user says it, or a client that retries sends it. Not in one packet: when the second interrupt comes, the
+    # first may have been read, answered or neither, and so there may be one answer or two.
+    first = stock_alice.say(text).index
+    stock.asked(text, first)
+    second = stock_alice.say(text).index
+    read = stock.asked(text, second)  # although nobody has let go of the first answer
+    assert [m["content"].count(text) for m in read.data["messages"] if m["role"] == "user"] == [2]
+    stock.model.release(f"{stock_alice.nick}b")
+    stock_alice.hears(f"ANSWER to <{text}>", second)
     stock_alice.waits_until("idle")
-    stock.model.release(stock_alice.nick)
-    # In a burst, as an impatient user or a retrying client sends it.
-    hold = f"{stock_alice.nick}b"
-    stock_alice.starts(f"copy the rest [hold={hold}]")
-    again = stock.timeline.mark()
-    stock.irc.say_at_once(stock_alice.nick, ["sort them", "sort them"])
-    one = stock_alice.hears("ANSWER to <sort them>", again)
-    stock_alice.hears("ANSWER to <sort them>", one.index + 1)
-    stock.model.release(hold)
+    assert stock_alice.heard(first).count(f"ANSWER to <{text}>") == 1
 
 
 def test_6_router(on: Lab, alice: Person) -> None:
     alice.starts(f"copy the rest [hold={alice.nick}]")
     at = on.timeline.mark()
     on.irc.say_at_once(alice.nick, ["sort them", "sort them"])
+    alice.decisions(at, 2)
     on.model.release(alice.nick)
     alice.hears("ANSWER to <sort them>", at)
     alice.say("is that all")
@@ -195,7 +204,8 @@ def test_7_stock(stock: Lab, stock_alice: Person) -> None:
     stock_alice.starts(f"copy the files [hold={stock_alice.nick}]")
     at = stock_alice.say("@photo").index
     stock_alice.hears(INTERRUPTING, at)
-    stock.model.release(stock_alice.nick)
+    stock_alice.hears("ANSWER to", at)  # although nobody has let go of the first answer
+    assert not any("ANSWER to <copy the files" in line for line in stock_alice.heard(at))
 
 
 def test_7_router(on: Lab, alice: Person) -> None:
@@ -213,7 +223,7 @@ def test_8_stock(stock: Lab, stock_alice: Person) -> None:
     stock_alice.starts(f"copy the files [hold={stock_alice.nick}]")
     at = stock_alice.say("@empty").index
     stock_alice.hears(INTERRUPTING, at)
-    stock.model.release(stock_alice.nick)
+    stock.asked("copy the files", at)  # a turn of its own, of nothing, although nobody has let go of the first answer
 
 
 def test_8_router(on: Lab, alice: Person) -> None:
@@ -252,8 +262,10 @@ def test_9_router(on: Lab, alice: Person) -> None:
 
 
 @pytest.fixture(scope="module")
-def stock_queue(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(plugin="absent", router_mode=None, busy_mode="queue")
+def stock_queue(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
+    lab = make_lab(plugin="absent", router_mode=None, busy_mode="queue")
+    yield lab
+    lab.close()
 
 
 def test_10_stock(stock_queue: Lab) -> None:
