@@ -56,7 +56,9 @@ def test_steer_reaches_the_running_turn(on: Lab, alice: Person) -> None:
 def test_a_steered_message_that_the_turn_never_took_is_the_next_turn_even_behind_a_queue(on: Lab, alice: Person) -> None:
     alice.starts(f"think about it [hold={alice.nick}]")
     at = alice.say("mind the budget {steer}").index
-    assert alice.decided(at)["action"] == "steer"
+    decision = alice.decided(at)
+    assert decision["action"] == "steer"
+    alice.hears(decision["ack"]["text"], at)
     later = alice.say("then write a summary").index
     assert alice.decided(later)["action"] == "queue"
     on.model.release(alice.nick)
@@ -90,6 +92,7 @@ def test_stop_phrase_stops(on: Lab, alice: Person) -> None:
 def test_the_router_is_told_what_it_needs(on: Lab, alice: Person) -> None:
     alice.say("what is two and two")
     alice.hears("ANSWER to <what is two and two>")
+    alice.waits_until("idle")
     alice.starts(f"build it [tool={alice.nick}]")
     alice.waits_for_tool(alice.nick)
     at = alice.say("and then test it").index

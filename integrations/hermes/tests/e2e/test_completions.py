@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from .harness.gateway import Lab
+from .harness.timeline import Entry
 
 
 @pytest.fixture(scope="module")
-def asking(make_lab: Callable[..., Lab]) -> Lab:
-    return make_lab(settings={"completions": True})
+def asking(make_lab: Callable[..., Lab]) -> Iterator[Lab]:
+    lab = make_lab(settings={"completions": True})
+    yield lab
+    lab.close()
 
 
 def background(lab: Lab, nick: str, answer: dict[str, Any] | int | None) -> int:
@@ -22,21 +25,27 @@ def background(lab: Lab, nick: str, answer: dict[str, Any] | int | None) -> int:
     person.starts(f"copy the files [hold={nick}]")
     at = person.say("the weather {background}").index
     assert person.decided(at)["action"] == "background"
-    lab.wait("ROUTER", "asked", "", lab.wait("ROUTER", "decided", "background", at).index)
+    lab.timeline.wait(is_about_a_task, "a question about the task", at)
     return at
+
+
+def is_about_a_task(entry: Entry) -> bool:
+    return (entry.who, entry.what) == ("ROUTER", "asked") and "task" in entry.data["request"]
 
 
 def test_a_busy_parent_hears_of_it_as_its_next_turn(asking: Lab) -> None:
     at = background(asking, "mia", {"delivery": "parent_queue", "wake": False, "duplicate": False})
-    question = next(e.data["request"] for e in asking.timeline.entries("ROUTER", "asked", at) if "task" in e.data["request"])
+    question = next(e.data["request"] for e in asking.timeline.entries(since=at) if is_about_a_task(e))
     assert question["task"]["status"] == "completed"
     assert "ANSWER to <the weather {background}>" in question["task"]["summary"]
     assert question["origin"]["chat"] == "direct"
     assert question["parent"]["exists"] is True
     asking.model.release("mia")
     asking.person("mia").hears("ANSWER to <copy the files", at)
-    told = asking.wait("MODEL", "asked", "", asking.wait("MODEL", "answered", "copy the files", at).index)
-    assert any("the weather" in str(m.get("content")) and "has ended" in str(m.get("content")) for m in told.data["messages"])
+    told = asking.timeline.wait(
+        lambda e: e.who == "MODEL" and e.what == "asked" and "has ended" in str(e.data["messages"][-1].get("content")), "told", at
+    )
+    assert "the weather" in str(told.data["messages"][-1]["content"])
 
 
 def test_a_marker_goes_to_the_chat(asking: Lab) -> None:
@@ -65,5 +74,5 @@ def test_the_real_endpoint(asking: Lab) -> None:
             or (e.who == "MODEL" and e.what == "asked" and "the weather" in str(e.data["messages"][-1].get("content")))
         ),
         "the result, in the chat or in a turn",
-        asking.wait("ROUTER", "asked", "", asking.wait("ROUTER", "decided", "background", at).index).index,
+        asking.timeline.wait(is_about_a_task, "a question about the task", at).index,
     )

@@ -58,19 +58,24 @@ def chat_of_lou(lou: Person) -> None:
     at = lou.say("/queue list them").index
     lou.hears("Queued", at)
     at = lou.say("/queue count them").index
-    lou.hears("Queued", at)
-    at = lou.say("/stop").index
-    lou.hears("Stopped", at)
-    lou.lab.asked("count them", at)
+    lou.hears("(2 queued)", at)
+    log = lou.lab.log_size()
+    with lou.slow_to_confirm():  # else it is a matter of luck how far the second gets
+        at = lou.say("/stop").index
+        lou.hears("Stopped", at)
+        lou.lab.asked("count them", at)
+        lou.lab.wait_discarded("lou", log)
     lou.waits_until("idle")
     lou.lab.model.release("p6")
 
 
 def chat_of_jan(jan: Person) -> None:
     """An approval and a question."""
-    at = jan.say("clean up [danger]").index
+    at = jan.say("clean up [danger] [last=p8]").index
     jan.hears("or /deny to cancel", at)  # the last of several lines
     at = jan.say("yes").index
+    jan.hears("approved", at)
+    jan.lab.model.release("p8")
     jan.hears("ANSWER to <clean up", at)
     jan.waits_until("idle")
     at = jan.say("paint it [clarify]").index
@@ -113,6 +118,7 @@ def transcript(lab: Lab, start: int) -> list[str]:
 
 def normal(text: str) -> str:
     text = re.sub(r"bg_\d+_[0-9a-f]+", "bg_ID", text)
+    text = re.sub(r"\d+ min elapsed, ", "", text)
     return re.sub(r"/\S*/scratch/", "SCRATCH/", text)
 
 

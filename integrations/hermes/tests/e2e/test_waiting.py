@@ -9,7 +9,7 @@ from .harness.gateway import Lab, Person
 
 def asks_for_approval(alice: Person) -> int:
     at = alice.say(f"clean up [danger] {alice.nick}").index
-    alice.hears("requires approval", at)
+    alice.hears("or /deny to cancel", at)
     return at
 
 
@@ -57,7 +57,7 @@ def test_an_approval_in_words_that_hermes_does_not_know_refuses_nothing(on: Lab,
 
 def test_an_answer_reaches_the_question(on: Lab, alice: Person) -> None:
     at = alice.say(f"paint it [clarify] {alice.nick}").index
-    alice.hears("Which colour?", at)
+    alice.hears("Reply with the number", at)
     answered = alice.say("2").index
     decision = alice.decided(answered)
     assert (decision["action"], decision["rule"]) == ("pass_through", "pending_reply")
@@ -71,7 +71,7 @@ def test_an_answer_reaches_the_question(on: Lab, alice: Person) -> None:
 
 def test_stop_ends_a_run_that_waits_for_an_answer(on: Lab, alice: Person) -> None:
     at = alice.say(f"paint it [clarify] {alice.nick}").index
-    alice.hears("Which colour?", at)
+    alice.hears("Reply with the number", at)
     stopped = alice.say("stop").index
     assert alice.decided(stopped)["action"] == "interrupt"
     alice.hears("ANSWER to <stop>", stopped)
