@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -267,6 +268,14 @@ class Gateway:
         event = Event(text, **{"message_id": str(next(_serial)), **fields})
         await self.adapter.handle_message(event)
         return event
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Waits for what is sure to come; the test's own limit ends it."""
+        while not holds():
+            await asyncio.sleep(0.001)
+
+    async def until_asked(self, times: int = 1) -> None:
+        await self.until(lambda: len(self.router.asked) >= times)
 
     async def settled(self) -> None:
         while tasks := [t for t in self.adapter._background_tasks if not t.done()]:

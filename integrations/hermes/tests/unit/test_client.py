@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,14 +61,14 @@ def against(answers: list[Any], test: Callable[[RouterClient, Server], Awaitable
         server = Server(answers)
         listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        client = RouterClient(Settings(url=f"http://127.0.0.1:{port}", **{"timeout_ms": 300, **settings}))
+        client = RouterClient(Settings(url=f"http://127.0.0.1:{port}", **{"timeout_ms": 20_000, **settings}))
         try:
             await test(client, server)
         finally:
             await client.close()
             listener.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_decision_comes_back() -> None:
@@ -76,7 +77,7 @@ def test_a_decision_comes_back() -> None:
         assert (decision.action, decision.ack, decision.acts) == ("queue", "Queued.", True)
         head, body = server.requests[0]
         assert b"POST /v1/route" in head and b"Bearer geheim" in head
-        assert body == {"message": {"text": "grüß dich"}, "deadline_ms": 200}
+        assert body == {"message": {"text": "grüß dich"}, "deadline_ms": 19_900}
 
     against([], test, token="geheim")
 
@@ -85,17 +86,15 @@ def test_a_decision_comes_back() -> None:
 def test_the_time_limit_holds_for_the_whole_call(fault: Any) -> None:
     async def test(client: RouterClient, server: Server) -> None:
         start = time.monotonic()
-        with pytest.raises(RouterUnavailable, match="no answer within"):
+        with pytest.raises(RouterUnavailable, match="no answer within 1500 ms"):
             await client.decide({})
-        assert 0.25 < time.monotonic() - start < 1.5
-        # And the next does not wait at all.
-        start = time.monotonic()
+        assert 1.4 < time.monotonic() - start < 20  # without a limit it would take for ever
+        # And the next does not wait at all: nothing is sent.
         with pytest.raises(RouterUnavailable, match="left alone"):
             await client.decide({})
-        assert time.monotonic() - start < 0.1
         assert len(server.requests) == 1
 
-    against([fault], test)
+    against([fault], test, timeout_ms=1500)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +143,11 @@ def test_a_connection_that_a_restarted_router_had_closed_is_no_failure() -> None
 
 def test_nobody_there() -> None:
     async def main() -> None:
-        client = RouterClient(Settings(url="http://127.0.0.1:9"))
-        with pytest.raises(RouterUnavailable, match="cannot be reached"):
-            await client.decide({})
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # and does not listen
+            client = RouterClient(Settings(url=f"http://127.0.0.1:{nobody.getsockname()[1]}", timeout_ms=20_000))
+            with pytest.raises(RouterUnavailable, match="cannot be reached"):
+                await client.decide({})
         assert client.breaker.open
         await client.close()
 
@@ -165,16 +166,17 @@ def test_a_call_that_is_given_up_says_nothing_about_the_router() -> None:
     against([None], test)
 
 
-def test_unix_socket(tmp_path: Path) -> None:
-    async def main() -> None:
+def test_unix_socket() -> None:
+    async def main(path: str) -> None:
         server = Server([])
-        listener = await asyncio.start_unix_server(server.serve, tmp_path / "router.sock")
-        client = RouterClient(Settings(url=f"unix:{tmp_path}/router.sock"))
+        listener = await asyncio.start_unix_server(server.serve, path)
+        client = RouterClient(Settings(url=f"unix:{path}", timeout_ms=20_000))
         assert (await client.decide({})).action == "queue"
         await client.close()
         listener.close()
 
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's folders can be too long for a socket's name
+        asyncio.run(main(f"{folder}/router.sock"))
 
 
 def test_completion_has_its_own_endpoint() -> None:

@@ -14,7 +14,7 @@ from busy_router_hermes.client import RouterUnavailable
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 60))  # type: ignore[arg-type]
 
 
 def test_the_receive_loop_never_waits_for_the_router() -> None:
@@ -22,7 +22,7 @@ def test_the_receive_loop_never_waits_for_the_router() -> None:
         gateway = Gateway()
         gateway.router.gate.clear()
         gateway.router.answers = ["queue"]
-        await asyncio.wait_for(gateway.receive("later"), 0.2)
+        await asyncio.wait_for(gateway.receive("later"), 10)  # the answer comes only after that
         assert gateway.queue() == []
         gateway.router.gate.set()
         await gateway.settled()
@@ -39,6 +39,7 @@ def test_one_decision_at_a_time_in_order_of_arrival() -> None:
         gateway.router.answers = ["queue"] * 3
         for text in ("a", "b", "c"):
             await gateway.receive(text)
+        await gateway.until_asked()
         await asyncio.sleep(0.05)
         assert len(gateway.router.asked) == 1
         gateway.router.gate.set()
@@ -122,7 +123,7 @@ def test_the_run_ends_during_the_decision() -> None:
         gateway.router.gate.clear()
         gateway.router.answers = ["interrupt"]
         await gateway.receive("hello")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         gateway.idle()
         gateway.router.gate.set()
         await gateway.settled()
@@ -140,7 +141,7 @@ def test_another_run_is_quicker_than_the_hand_back() -> None:
         gateway.router.gate.clear()
         gateway.router.answers = ["interrupt"]
         await gateway.receive("hello")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         gateway.idle()
         original = gateway.adapter.handle_message
 
@@ -166,7 +167,7 @@ def test_another_turn_runs_by_now(rule: str, interrupts: int) -> None:
         gateway.router.gate.clear()
         gateway.router.answers = [decision("interrupt", rule=rule)]
         await gateway.receive("hello")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         gateway.agent._current_turn_id = "turn-2"
         gateway.router.gate.set()
         await gateway.settled()
@@ -181,9 +182,9 @@ def test_draining_begins_during_the_decision() -> None:
         gateway = Gateway()
         gateway.router.gate.clear()
         await gateway.receive("hello")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         gateway.runner._draining = True
-        await asyncio.wait_for(gateway.settled(), 1)
+        await asyncio.wait_for(gateway.settled(), 10)  # the answer never comes
         assert gateway.adapter.said == ["draining"]
 
     run(test)
@@ -208,7 +209,7 @@ def test_cancelled_during_the_decision() -> None:
         gateway.router.gate.clear()
         await gateway.receive("first")
         await gateway.receive("second")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         tasks = list(gateway.adapter._background_tasks)
         assert len(tasks) == 2
         for task in tasks:
@@ -225,16 +226,20 @@ def test_cancelled_while_giving_it_back() -> None:
         gateway = Gateway()
         gateway.router.answers = [RouterUnavailable("down")]
         original = gateway.adapter.handle_message
+        begun, cancelled = asyncio.Event(), asyncio.Event()
 
         async def slow(event: Any) -> None:
-            await asyncio.sleep(0.1)
+            begun.set()
+            await cancelled.wait()
             await original(event)
 
         await gateway.receive("hello")
         gateway.adapter.handle_message = slow  # type: ignore[method-assign]
-        await asyncio.sleep(0.05)
+        await begun.wait()
         for task in list(gateway.adapter._background_tasks):
             task.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
         await gateway.settled()
         assert gateway.queue() == ["hello"]
 
@@ -270,7 +275,7 @@ def test_but_not_before_messages_that_still_wait() -> None:
         gateway.router.gate.clear()
         gateway.router.answers = ["queue"]
         await gateway.receive("first")
-        await asyncio.sleep(0.02)
+        await gateway.until_asked()
         gateway.router.breaker.open = True
         await gateway.receive("second")
         assert gateway.queue() == []
@@ -312,12 +317,13 @@ def test_a_command_waits_for_the_end_of_the_run_and_the_rest_behind_it() -> None
         gateway.router.answers = [decision("queue", rule="unknown_command", command=("foo", "", "unknown")), "queue"]
         await gateway.receive("/foo")
         await gateway.receive("and then")
-        await asyncio.sleep(0.1)
+        await gateway.until(lambda: len(gateway.adapter.said) == 2)
         assert gateway.queue() == []
         assert gateway.adapter.said == ["router queue", "router queue"]
         assert gateway.router.asked[1]["busy"]["queued"] == 1
         gateway.idle()
-        await asyncio.sleep(0.3)
+        await gateway.until(lambda: gateway.adapter.turns)
+        await asyncio.sleep(0.3)  # in which the other would have come
         assert gateway.adapter.turns == ["/foo"]
         gateway.idle()
         await gateway.settled()
@@ -332,7 +338,7 @@ def test_what_waits_for_the_end_goes_to_hermes_when_the_gateway_drains() -> None
         gateway = Gateway()
         gateway.router.answers = [decision("queue", command=("foo", "", "unknown"))]
         await gateway.receive("/foo")
-        await asyncio.sleep(0.05)
+        await gateway.until(lambda: gateway.adapter.said)
         gateway.runner._draining = True
         await gateway.settled()
         assert gateway.adapter.said[-1] == "draining"
@@ -407,7 +413,7 @@ def test_the_edge_after_a_run_is_waited_out_where_the_router_decides(answer: Any
         gateway.runner._running_agents.clear()
         gateway.router.answers = [answer]
         await gateway.receive("hello")
-        await asyncio.sleep(0.1)
+        await gateway.until(lambda: gateway.router.asked if turns else gateway.adapter.said)
         gateway.idle()
         await gateway.settled()
         assert gateway.adapter.turns == turns
