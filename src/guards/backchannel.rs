@@ -40,12 +40,27 @@ mod tests {
             "ありがとう",
             "ㅋㅋㅋㅋㅋ",
             "perfectoooo",
+            "I really appreciate your help",
+            "no, that's all, thank you",
+            "uh huh",
         ] {
             assert!(ignored(text, |_| {}), "{text}");
         }
-        for text in
-            ["thanks, also add tests", "ok?", "yes", "great ✋", "no", "👎", "🛑", "5", "cool bug", "thanks for nothing", "⚠️"]
-        {
+        for text in [
+            "thanks, also add tests",
+            "no thanks",
+            "that's all wrong",
+            "ok?",
+            "yes",
+            "great ✋",
+            "no",
+            "👎",
+            "🛑",
+            "5",
+            "cool bug",
+            "thanks for nothing",
+            "⚠️",
+        ] {
             assert!(!ignored(text, |_| {}), "{text}");
         }
     }

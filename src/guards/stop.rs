@@ -68,6 +68,11 @@ mod tests {
             "stop openclaw",
             "stop don't do anything",
             "please stop",
+            "stop what you're doing right now",
+            "Abort all ongoing operations!",
+            "arrête toutes les opérations",
+            "停止所有操作",
+            "зогсоо",
         ] {
             assert!(stops(text), "{text}");
         }
@@ -88,6 +93,12 @@ mod tests {
             "the process was stopped",
             "nicht aufhören",
             "no pares",
+            "kill all processes",
+            "cancel all activities",
+            "termina la tarea",
+            "para esta tarea",
+            "stad",
+            "geldi",
             "",
             "🛑",
         ] {

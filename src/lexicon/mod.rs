@@ -71,7 +71,7 @@ struct Detach {
 pub struct Lexicon {
     /// Kinds by exact phrase.
     exact: HashMap<String, u8>,
-    /// Kinds by the phrase with letter runs reduced, for "stoooop".
+    /// Kinds by the phrase with letter runs reduced, for "kiiill it": only where that is another text than the phrase.
     squeezed: HashMap<String, u8>,
     emoji: HashMap<char, u8>,
     detach_prefixes: Vec<String>,
@@ -127,7 +127,11 @@ impl Lexicon {
             if phrase.is_empty() {
                 continue;
             }
-            *self.squeezed.entry(text::squeeze(&phrase)).or_default() |= kind as u8;
+            // Most phrases have no double letter; kept twice, the lists would take twice the memory.
+            let squeezed = text::squeeze(&phrase);
+            if squeezed != phrase {
+                *self.squeezed.entry(squeezed).or_default() |= kind as u8;
+            }
             *self.exact.entry(phrase).or_default() |= kind as u8;
         }
     }
@@ -220,7 +224,10 @@ impl Lexicon {
     fn is_phrase(&self, kinds: u8, phrase: &str) -> bool {
         let listed = |phrase: &str| self.exact.get(phrase).is_some_and(|found| found & kinds != 0);
         let run = |phrase: &str| {
-            text::has_letter_run(phrase) && self.squeezed.get(&text::squeeze(phrase)).is_some_and(|found| found & kinds != 0)
+            text::has_letter_run(phrase) && {
+                let squeezed = text::squeeze(phrase);
+                listed(&squeezed) || self.squeezed.get(&squeezed).is_some_and(|found| found & kinds != 0)
+            }
         };
         if listed(phrase) || run(phrase) {
             return true;
@@ -268,4 +275,30 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Co
         origin: name.to_owned(),
         message: format!("the embedded lexicon is broken: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_phrase_is_nothing_else() {
+        let lexicon = Lexicon::embedded().expect("the lists parse");
+        let stop: Phrases = parse("stop.toml", STOP).expect("stop.toml parses");
+        for (language, phrases) in &stop.phrases {
+            for phrase in phrases {
+                let kinds = lexicon.exact[&Text::new(phrase).phrase];
+                assert_eq!(kinds, Kind::Stop as u8, "{language}: {phrase:?} stands in another list too");
+            }
+        }
+    }
+
+    #[test]
+    fn letter_runs_are_found_with_and_without_double_letters_in_the_list() {
+        let lexicon = Lexicon::embedded().expect("the lists parse");
+        for text in ["stoooop", "kiiill it", "kill iiit", "stoppp"] {
+            assert!(lexicon.is(Kind::Stop, &Text::new(text)), "{text}");
+        }
+        assert!(!lexicon.is(Kind::Stop, &Text::new("stroooop")));
+    }
 }
