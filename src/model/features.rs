@@ -188,12 +188,12 @@ impl Collector {
         }
     }
 
-    /// Runs of two to five characters, word borders included.
+    /// Runs of two to four characters, word borders included.
     fn characters(&mut self, text: &str) {
         let padded: Vec<u32> = std::iter::once(' ').chain(text.chars()).chain(std::iter::once(' ')).map(u32::from).collect();
         for start in 0..padded.len() {
             let mut hash = FNV_OFFSET;
-            for (length, c) in padded[start..].iter().take(5).enumerate() {
+            for (length, c) in padded[start..].iter().take(4).enumerate() {
                 hash = (hash ^ c).wrapping_mul(FNV_PRIME);
                 if length >= 1 {
                     self.add(Salt::Chars, hash.wrapping_add(length as u32));
@@ -451,7 +451,8 @@ mod tests {
         let read = |text: &str| without_look_alikes(fold(text));
         assert_eq!(read("рlеаsе сanсеl tһе Вuild"), "please cancel the build");
         // Whoever writes Cyrillic is not misread, nor is a borrowed word among it.
-        for text in ["останови сборку", "нет, use main", "закрой PR и открой new", "stop, ελληνικά"] {
+        for text in ["останови сборку", "нет, use main", "закрой PR и открой new", "stop, ελληνικά"]
+        {
             assert_eq!(read(text), fold(text), "{text}");
         }
     }
