@@ -74,7 +74,7 @@ const HOMOGLYPHS: &str = "homoglyphs";
 const TRANSFORMATIONS: [Transformation; 13] = [
     transformation("upper case", 4.5, |_, text| Some(text.to_uppercase())),
     transformation("lower case", 0.5, |_, text| Some(text.to_lowercase())),
-    transformation("final punctuation added", 4.5, |case, text| {
+    transformation("final punctuation added", 3.0, |case, text| {
         let stop = match language(case) {
             "zh" | "zh-Hant" | "ja" => '。',
             "hi" | "bn" => '।',
@@ -83,10 +83,10 @@ const TRANSFORMATIONS: [Transformation; 13] = [
         text.ends_with(char::is_alphanumeric).then(|| format!("{text}{stop}"))
     }),
     // Question marks stay: without one it is another message.
-    transformation("final punctuation removed", 6.0, |_, text| {
+    transformation("final punctuation removed", 4.0, |_, text| {
         Some(text.trim_end_matches(['.', '!', '…', '。', '！', '।', '۔']).to_owned()).filter(|text| !text.is_empty())
     }),
-    transformation("an emoji added", 2.0, |_, text| Some(format!("{text} 🙂"))),
+    transformation("an emoji added", 1.5, |_, text| Some(format!("{text} 🙂"))),
     transformation("one typo", 7.5, |case, text| with_typo(text, &mut Dice::of(case))),
     transformation("please", 12.0, |case, text| Some(appended(text, polite(case).0))),
     transformation("thanks", 8.5, |case, text| Some(appended(text, polite(case).1))),
@@ -94,12 +94,12 @@ const TRANSFORMATIONS: [Transformation; 13] = [
     transformation("soft hyphens", 0.0, |_, text| Some(between_letters(text, '\u{ad}'))),
     transformation("bidi controls", 0.0, |_, text| Some(format!("\u{2067}\u{202e}{text}\u{202c}\u{2069}"))),
     transformation("a byte order mark and variation selectors", 0.0, |_, text| Some(format!("\u{feff}{text}\u{fe0f}"))),
-    transformation(HOMOGLYPHS, 29.0, |_, text| Some(text.chars().map(look_alike).collect())),
+    transformation(HOMOGLYPHS, 4.0, |_, text| Some(text.chars().map(look_alike).collect())),
 ];
 
 /// The most messages with content that may be ignored after a change and were not before, over all transformations: the worst error there
-/// is. Nine were measured, all of them short stops and "no"s that "thanks" makes chatter of.
-const MOST_LOST: usize = 12;
+/// is. Three were measured, all of them short stops and "no"s that "thanks" makes chatter of.
+const MOST_LOST: usize = 5;
 
 fn language(case: &Fixture) -> &str {
     case.lang.as_deref().unwrap_or_default()
