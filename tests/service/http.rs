@@ -451,13 +451,15 @@ async fn tokens_of_the_environment() {
     assert_scopes(&service, "route-token", "admin-token").await;
 }
 
+/// An entry of the tokens file for a token, which is named like itself.
+fn token_entry(token: &str, scope: &str) -> String {
+    let hash = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    format!("[[token]]\nname = \"{token}\"\nscope = \"{scope}\"\nsha256 = \"{hash}\"\n")
+}
+
 #[tokio::test]
 async fn tokens_of_a_file() {
-    let hash =
-        |token: &str| Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-    let entry =
-        |name: &str, scope: &str| format!("[[token]]\nname = \"{name}\"\nscope = \"{scope}\"\nsha256 = \"{}\"\n", hash(name));
-    let tokens = entry("one", "route") + &entry("two", "route") + &entry("boss", "admin");
+    let tokens = token_entry("one", "route") + &token_entry("two", "route") + &token_entry("boss", "admin");
     let service = Start::on("[server]\ntokens_file = \"tokens.toml\"\n[metrics]\nrequire_token = true")
         .file("tokens.toml", &tokens)
         .start()
@@ -465,7 +467,7 @@ async fn tokens_of_a_file() {
     assert_scopes(&service, "one", "boss").await;
     assert_scopes(&service, "two", "boss").await;
     // A token is taken away.
-    std::fs::write(service.folder.path().join("tokens.toml"), entry("two", "route")).expect("written");
+    std::fs::write(service.folder.path().join("tokens.toml"), token_entry("two", "route")).expect("written");
     service.signal("HUP");
     eventually("the first token is known no more", async || {
         (post(&service, &[("authorization", "Bearer one")], &stop_bytes()).await.status == 401).then_some(())
@@ -477,8 +479,7 @@ async fn tokens_of_a_file() {
 /// Only at the start would be too late: a listener that others can reach must not lose its last token to a reload.
 #[tokio::test]
 async fn a_public_listener_keeps_its_tokens() {
-    let hash: String = Sha256::digest(b"t").iter().map(|byte| format!("{byte:02x}")).collect();
-    let tokens = format!("[[token]]\nname = \"one\"\nscope = \"route\"\nsha256 = \"{hash}\"\n");
+    let tokens = token_entry("t", "route");
     let config = "[server]\ntokens_file = \"tokens.toml\"";
     let service = Start::on(config).file("tokens.toml", &tokens).own_listener().argument("--listen=0.0.0.0:0").start().await;
     let Address::Tcp(address) = &service.address else { panic!("TCP") };
