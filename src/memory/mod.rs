@@ -50,7 +50,7 @@ struct Slots<V: Clone + Send + Sync + 'static> {
     locks: [Mutex<()>; LOCKS],
 }
 
-/// Keys share so many locks; each is held for less than a microsecond.
+/// Keys share so many locks; each is held for one look-up and one insertion.
 const LOCKS: usize = 64;
 
 impl<V: Clone + Send + Sync + 'static> Slots<V> {

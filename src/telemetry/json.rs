@@ -1,7 +1,7 @@
 //! Log lines as JSON: time, level, then the event's message and fields, all on one level.
 //!
 //! Written straight into the line's buffer: a decision's line has so many fields that the general serialiser of `tracing-subscriber` took
-//! as long as the decision itself (2.6 µs against 0.7).
+//! 2.6 µs for it, a third of what a whole request costs the plainest HTTP service.
 
 use std::fmt::{self, Write};
 

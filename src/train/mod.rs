@@ -29,8 +29,8 @@ pub struct Plan {
     pub runs: u64,
     /// How much a composed or templated message counts beside a written one.
     pub composed_weight: f32,
-    /// Taken from the votes for a stop and for a correction. Two fifths of the training messages end the run, about twice as many as in
-    /// sessions, and destroyed work costs more than a missed stop.
+    /// Taken from the votes for a stop and for a correction. Two fifths of the training messages end the run, more than in sessions,
+    /// and destroyed work costs more than a missed stop.
     pub caution: f32,
     /// The model answers as long as it is sure enough that this share of its answers is right.
     pub kept_accuracy: f64,
