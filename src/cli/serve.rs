@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let sources = Sources::from_process(args.config, args.listen, args.mode);
     let as_loaded = content(&sources);
     let loaded = sources.load()?;
-    let _logs = logs::init(&loaded.settings.log, args.log_format);
+    let _logs = logs::init(&loaded.settings.log, args.log_format)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

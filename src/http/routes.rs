@@ -23,6 +23,9 @@ use crate::protocol::{
 use crate::tasks::{completion, status};
 use crate::telemetry::logs;
 
+/// Room for an answer: most take 500 to 700 bytes.
+const ANSWER_BYTES: usize = 1024;
+
 /// The document that `/openapi.json` and `busy-router openapi` give.
 #[derive(OpenApi)]
 #[openapi(
@@ -192,7 +195,8 @@ where
         let value: T = body::parse(&bytes)?;
         // A bug in a rule must not take the connection down with it: the gateway gets an answer that it can act on.
         let response = AssertUnwindSafe(decide(&live, value)).catch_unwind().await.map_err(|_| ApiError::Internal)?;
-        serde_json::to_vec(&response).map_err(|_| ApiError::Internal)
+        let mut json = Vec::with_capacity(ANSWER_BYTES);
+        serde_json::to_writer(&mut json, &response).map(|()| json).map_err(|_| ApiError::Internal)
     }
     .await;
     match result {

@@ -1,16 +1,16 @@
 //! What is remembered between requests: decisions by message id, albums, accepted texts, acks. All of it bounded, all of it in this
 //! process; what is forgotten costs a repeated ack or a missed duplicate, never a message.
 
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+mod recent;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use std::sync::Arc;
+
 use tokio::sync::OnceCell;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::Clock;
 use crate::protocol::{Action, Decision, RouteRequest};
+pub(crate) use recent::Recent;
 
 /// Bytes that remembered decisions may take, estimated; about 25,000 decisions.
 const REPLAY_BYTES: u64 = 18 << 20;
@@ -28,7 +28,6 @@ const TEXT_ENTRY_BYTES: usize = 200;
 #[derive(Debug)]
 pub struct Flight<T> {
     started_ms: u64,
-    weight: u32,
     /// The outcome, once there is one.
     pub outcome: OnceCell<T>,
 }
@@ -40,82 +39,14 @@ struct Accepted {
     message_id: Option<Box<str>>,
 }
 
-/// A bounded cache in which of many callers at one instant exactly one puts a value under a key.
-///
-/// The cache's own `entry` promises that too, but keeps a table of waiters for values that take long to make. These do not: a lock over
-/// looking up and inserting does.
-#[derive(Debug)]
-struct Slots<V: Clone + Send + Sync + 'static> {
-    cache: Cache<u128, V, BuildHasherDefault<KeyHasher>>,
-    locks: [Mutex<()>; LOCKS],
-}
-
-/// Keys share so many locks; each is held for one look-up and one insertion.
-const LOCKS: usize = 64;
-
-impl<V: Clone + Send + Sync + 'static> Slots<V> {
-    /// Room for so many bytes or entries, as `weigh` counts them.
-    fn new(capacity: u64, weigh: impl Fn(&V) -> u32 + Send + Sync + 'static) -> Self {
-        // Least recently used goes first: the default policy may refuse a new entry in favour of a popular old one, and the newest
-        // decision is the one that is redelivered.
-        let cache =
-            Cache::builder().eviction_policy(EvictionPolicy::lru()).weigher(move |_, value| weigh(value)).max_capacity(capacity);
-        Self { cache: cache.build_with_hasher(BuildHasherDefault::default()), locks: std::array::from_fn(|_| Mutex::default()) }
-    }
-
-    fn get(&self, key: u128) -> Option<V> {
-        self.cache.get(&key)
-    }
-
-    /// The value under the key and whether it is the one that `make` made: it is made where there is none that `still_holds`.
-    fn get_or_put(&self, key: u128, still_holds: impl Fn(&V) -> bool, make: impl FnOnce() -> V) -> (V, bool) {
-        let _lock = self.lock(key);
-        if let Some(value) = self.cache.get(&key).filter(still_holds) {
-            return (value, false);
-        }
-        let value = make();
-        self.cache.insert(key, value.clone());
-        (value, true)
-    }
-
-    fn remove_if(&self, key: u128, is_it: impl Fn(&V) -> bool) {
-        let _lock = self.lock(key);
-        if self.cache.get(&key).is_some_and(|value| is_it(&value)) {
-            self.cache.invalidate(&key);
-        }
-    }
-
-    fn lock(&self, key: u128) -> impl Drop {
-        self.locks[key as usize % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keys are hashes already, see [`hash_parts`]; to hash them again would only cost time.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// The memory of one router.
 #[derive(Debug)]
 pub struct Memory {
     clock: Clock,
-    replays: Slots<Arc<Flight<Arc<Decision>>>>,
-    albums: Slots<Arc<Flight<Action>>>,
-    texts: Arc<Slots<Arc<Accepted>>>,
-    acks: Slots<u64>,
+    replays: Recent<Arc<Flight<Arc<Decision>>>>,
+    albums: Recent<Arc<Flight<Action>>>,
+    texts: Arc<Recent<Arc<Accepted>>>,
+    acks: Recent<u64>,
 }
 
 /// What came of the attempt to be the one message with a text.
@@ -131,7 +62,7 @@ pub enum Claim {
 /// went away, it frees the text for the next message: else a retry would be taken for a duplicate and lost.
 #[derive(Debug)]
 pub struct Ticket {
-    texts: Arc<Slots<Arc<Accepted>>>,
+    texts: Arc<Recent<Arc<Accepted>>>,
     key: u128,
     entry: Arc<Accepted>,
     kept: bool,
@@ -156,14 +87,12 @@ impl Memory {
     /// An empty memory that counts its windows on `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let text_bytes =
-            |accepted: &Arc<Accepted>| weight(TEXT_ENTRY_BYTES + accepted.message_id.as_ref().map_or(0, |id| id.len()));
         Self {
             clock,
-            replays: Slots::new(REPLAY_BYTES, |flight: &Arc<Flight<_>>| flight.weight),
-            albums: Slots::new(SMALL_ENTRIES, |_| 1),
-            texts: Arc::new(Slots::new(TEXT_BYTES, text_bytes)),
-            acks: Slots::new(SMALL_ENTRIES, |_| 1),
+            replays: Recent::new(REPLAY_BYTES),
+            albums: Recent::new(SMALL_ENTRIES),
+            texts: Arc::new(Recent::new(TEXT_BYTES)),
+            acks: Recent::new(SMALL_ENTRIES),
         }
     }
 
@@ -189,12 +118,9 @@ impl Memory {
         self.flight(&self.albums, session_key(request, "album", album_id), 1, window_s)
     }
 
-    fn flight<T>(&self, flights: &Slots<Arc<Flight<T>>>, key: u128, weight: u32, window_s: u64) -> Arc<Flight<T>>
-    where
-        T: Send + Sync + 'static,
-    {
-        let make = || Arc::new(Flight { started_ms: self.clock.now_ms(), weight, outcome: OnceCell::new() });
-        flights.get_or_put(key, |flight| self.within(flight.started_ms, window_s), make).0
+    fn flight<T>(&self, flights: &Recent<Arc<Flight<T>>>, key: u128, weight: u32, window_s: u64) -> Arc<Flight<T>> {
+        let make = || Arc::new(Flight { started_ms: self.clock.now_ms(), outcome: OnceCell::new() });
+        flights.get_or_put(key, weight, |flight| self.within(flight.started_ms, window_s), make).0
     }
 
     /// The id of the message that `identity` repeats: `Some(None)` when that message had no id.
@@ -209,7 +135,8 @@ impl Memory {
     pub fn claim(&self, request: &RouteRequest, identity: &str, window_s: u64) -> Claim {
         let key = text_key(request, identity);
         let make = || Arc::new(Accepted { at_ms: self.clock.now_ms(), message_id: request.message.id.as_deref().map(Box::from) });
-        match self.texts.get_or_put(key, |accepted| self.within(accepted.at_ms, window_s), make) {
+        let weight = weight(TEXT_ENTRY_BYTES + request.message.id.as_ref().map_or(0, String::len));
+        match self.texts.get_or_put(key, weight, |accepted| self.within(accepted.at_ms, window_s), make) {
             (entry, true) => Claim::Won(Ticket { texts: self.texts.clone(), key, entry, kept: false }),
             (entry, false) => Claim::Duplicate(entry.message_id.as_deref().map(str::to_owned)),
         }
@@ -220,7 +147,7 @@ impl Memory {
     pub fn may_ack(&self, request: &RouteRequest, action: Action, cooldown_s: u64) -> bool {
         let now = self.clock.now_ms();
         let key = session_key(request, "ack", action.as_str());
-        self.acks.get_or_put(key, |shown_ms| self.within(*shown_ms, cooldown_s), || now).1
+        self.acks.get_or_put(key, 1, |shown_ms| self.within(*shown_ms, cooldown_s), || now).1
     }
 
     /// Whether a moment lies less than the window back; nothing does in a window of 0.

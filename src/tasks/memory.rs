@@ -3,10 +3,9 @@
 //! Both are firsts that stay: whoever comes first writes, everybody later reads. Memory is bounded; when it is full the entry
 //! that was asked for longest ago goes.
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::memory::Recent;
 use crate::protocol::{EvidenceSource, TaskStatus};
 
 /// How many tasks, and how many deliveries, are remembered by default: some ten megabytes when full.
@@ -119,29 +118,28 @@ impl<V> First<V> {
 /// The first caller of a name takes the name's own entry, with or without a session; only callers of other sessions get entries
 /// of their own. Each step is one atomic insertion, so no two callers for whom the same entry holds are both the first.
 #[derive(Debug)]
-struct Firsts<V: Clone + Send + Sync + 'static> {
-    cache: Cache<u128, First<V>>,
+struct Firsts<V> {
+    values: Recent<First<V>>,
 }
 
-impl<V: Clone + Send + Sync + 'static> Firsts<V> {
+impl<V: Clone> Firsts<V> {
     fn new(capacity: u64) -> Self {
-        // LRU, not moka's default: that may refuse a new entry in favour of popular ones, and then a duplicate would get through.
-        Self { cache: Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build() }
+        Self { values: Recent::new(capacity) }
     }
 
     fn get(&self, scope: &Scope) -> Option<V> {
-        let own = || scope.within.and_then(|within| self.cache.get(&within));
-        self.cache.get(&scope.name).filter(|first| first.holds_for(scope)).or_else(own).map(|first| first.value)
+        let own = || scope.within.and_then(|within| self.values.get(within));
+        self.values.get(scope.name).filter(|first| first.holds_for(scope)).or_else(own).map(|first| first.value)
     }
 
     fn put(&self, scope: &Scope, value: V) -> (V, bool) {
         let first = First { within: scope.within, value };
-        let entry = self.cache.entry(scope.name).or_insert_with(|| first.clone());
-        let entry = match scope.within {
-            Some(within) if !entry.value().holds_for(scope) => self.cache.entry(within).or_insert(first),
-            _ => entry,
+        let put = |key| self.values.get_or_put(key, 1, |_| true, || first.clone());
+        let (known, is_first) = match (put(scope.name), scope.within) {
+            ((known, false), Some(within)) if !known.holds_for(scope) => put(within),
+            (entry, _) => entry,
         };
-        (entry.value().value.clone(), entry.is_fresh())
+        (known.value, is_first)
     }
 }
 
@@ -216,12 +214,11 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_forgets_the_oldest() {
-        let memory = TaskMemory::new(100);
+        let memory = TaskMemory::new(160);
         for task in 0..10_000 {
             assert!(memory.end(&format!("t{task}"), Some("s"), COMPLETED).1);
         }
-        memory.ended.cache.run_pending_tasks();
-        assert!(memory.ended.cache.entry_count() <= 100);
+        assert!(memory.ended.values.count() <= 160);
         assert_eq!(memory.ended("t9999", Some("s")), Some(COMPLETED));
         assert_eq!(memory.ended("t0", Some("s")), None);
     }

@@ -6,24 +6,23 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
 
 use serde_json::json;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use super::lines::{Lines, LinesGuard};
 use crate::config::{self, ConfigError};
 use crate::protocol::{CompletionRequest, CompletionResponse, Decision, RouteRequest};
 
-/// Lines that may wait to be written.
-const WAITING_LINES: usize = 4_096;
+/// Bytes of lines that may wait to be written: with the users' text in them, some thousand.
+const MAX_WAITING: usize = 8 << 20;
 
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
     settings: config::Journal,
-    writer: NonBlocking,
-    /// Writes out what waits when it is dropped. The mutex only makes it shareable.
-    _guard: Mutex<WorkerGuard>,
+    lines: Lines,
+    /// Writes out what waits when it is dropped.
+    _guard: LinesGuard,
 }
 
 impl Journal {
@@ -33,11 +32,10 @@ impl Journal {
     /// A file that cannot be opened.
     pub fn open(settings: &config::Journal) -> Result<Option<Self>, ConfigError> {
         let Some(path) = &settings.path else { return Ok(None) };
-        let file = open(path)
+        let (lines, guard) = open(path)
+            .and_then(|file| Lines::start("journal", MAX_WAITING, file))
             .map_err(|error| ConfigError::of_key("journal.path", format!("{} cannot be opened: {error}", path.display())))?;
-        let (writer, guard) =
-            NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("journal").finish(file);
-        Ok(Some(Self { settings: settings.clone(), writer, _guard: Mutex::new(guard) }))
+        Ok(Some(Self { settings: settings.clone(), lines, _guard: guard }))
     }
 
     /// Checks without touching anything that the journal's file could be opened.
@@ -111,7 +109,7 @@ impl Journal {
         let mut text = line.to_string();
         text.push('\n');
         // One write a line: the writer hands it over whole or drops it whole.
-        let _ = self.writer.clone().write_all(text.as_bytes());
+        let _ = (&self.lines).write_all(text.as_bytes());
     }
 }
 

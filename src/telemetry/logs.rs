@@ -1,32 +1,25 @@
-//! Log lines, written by a thread of their own: a terminal or disk that hangs must not hold up a decision. Lines that it cannot keep up
-//! with are dropped.
+//! What the log says, and in which form.
 
-use std::io::{self, BufWriter, IsTerminal, Write, stderr};
-use std::time::Duration;
+use std::io::{self, IsTerminal, stderr};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::json::JsonLines;
+use super::lines::{Lines, LinesGuard};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::protocol::{Decision, RouteRequest};
 
-/// Lines that may wait to be written, about 1 MB.
-const WAITING_LINES: usize = 4_096;
-/// How long lines gather before they are written in one go.
-const GATHER: Duration = Duration::from_millis(5);
-/// Room for the lines of one go.
-const GATHERED_BYTES: usize = 64 << 10;
+/// Bytes of lines that may wait to be written.
+const MAX_WAITING: usize = 1 << 20;
 
 /// Starts logging to standard error; what is returned writes out the rest when it is dropped.
 ///
 /// `RUST_LOG` wins over `log.level`. The lifecycle lines (what address is served, how a drain ended) are always shown.
-pub fn init(settings: &Log, format: Option<LogFormat>) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("log")
-        .finish(Gathering(BufWriter::with_capacity(GATHERED_BYTES, stderr())));
+///
+/// # Errors
+/// The system gives no thread to write them.
+pub fn init(settings: &Log, format: Option<LogFormat>) -> io::Result<LinesGuard> {
+    let (writer, guard) = Lines::start("log", MAX_WAITING, stderr())?;
     let level = match settings.level {
         LogLevel::Trace => "trace",
         LogLevel::Debug => "debug",
@@ -55,24 +48,7 @@ pub fn init(settings: &Log, format: Option<LogFormat>) -> WorkerGuard {
     } else {
         builder.event_format(JsonLines).try_init()
     };
-    guard
-}
-
-/// Writes many lines at a time: on a busy service, waking the log's thread and calling the system for each line cost more than deciding.
-struct Gathering<W: Write>(BufWriter<W>);
-
-impl<W: Write> Write for Gathering<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    /// The log's thread flushes when no line waits; while it rests here, lines wait for it without waking it.
-    #[expect(clippy::disallowed_methods, reason = "the log's own thread rests, none of the runtime's")]
-    fn flush(&mut self) -> io::Result<()> {
-        let outcome = self.0.flush();
-        std::thread::sleep(GATHER);
-        outcome
-    }
+    Ok(guard)
 }
 
 /// One line a decision, without the message's text unless the operator asks for it.

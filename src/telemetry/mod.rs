@@ -2,5 +2,6 @@
 
 pub mod journal;
 pub mod json;
+pub mod lines;
 pub mod logs;
 pub mod metrics;
