@@ -1,14 +1,20 @@
 //! Phrases, command tables and ack texts: data files that a person can edit without reading Rust, embedded at build time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod by_text;
+mod grammar;
+
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
 use crate::config::{CommandEntry, CommandLane, ConfigError};
 use crate::guards::text::{self, Text};
 use crate::protocol::{Action, Lane};
+use by_text::ByText;
+use grammar::Grammar;
 
 const STOP: &str = include_str!("stop.toml");
+const STOP_GRAMMAR: &str = include_str!("stop_grammar.toml");
 const CHATTER: &str = include_str!("chatter.toml");
 const APPROVAL: &str = include_str!("approval.toml");
 const DETACH: &str = include_str!("detach.toml");
@@ -70,11 +76,13 @@ struct Detach {
 #[derive(Debug)]
 pub struct Lexicon {
     /// Kinds by exact phrase.
-    exact: HashMap<String, u8>,
+    exact: ByText<u8>,
     /// Kinds by the phrase with letter runs reduced, for "kiiill it": only where that is another text than the phrase.
-    squeezed: HashMap<String, u8>,
+    squeezed: ByText<u8>,
+    grammar: Grammar,
     emoji: HashMap<char, u8>,
-    detach_prefixes: Vec<String>,
+    /// By first character: there are hundreds, and most messages begin like none of them.
+    detach_prefixes: HashMap<char, Vec<String>>,
     commands: HashMap<String, CommandTable>,
     acks: BTreeMap<String, BTreeMap<Action, String>>,
 }
@@ -88,36 +96,47 @@ impl Lexicon {
     /// # Errors
     /// Only if one of the files is broken, which a test rules out.
     pub fn embedded() -> Result<Self, ConfigError> {
-        let stop: Phrases = parse("stop.toml", STOP)?;
-        let chatter: Phrases = parse("chatter.toml", CHATTER)?;
-        let approval: Approvals = parse("approval.toml", APPROVAL)?;
-        let detach: Detach = parse("detach.toml", DETACH)?;
+        // In a thread of its own: what the parser leaves behind, more than the lexicon itself, goes with the thread.
+        std::thread::scope(|scope| scope.spawn(Self::parsed).join())
+            .unwrap_or_else(|_| Err(ConfigError::of_key("", "the lexicon could not be read")))
+    }
+
+    fn parsed() -> Result<Self, ConfigError> {
         let commands: BTreeMap<String, BTreeMap<String, CommandLane>> = parse("commands.toml", COMMANDS)?;
         let acks = parse("acks.toml", ACKS)?;
 
         let mut lexicon = Self {
-            exact: HashMap::new(),
-            squeezed: HashMap::new(),
+            exact: ByText::default(),
+            squeezed: ByText::default(),
+            grammar: Grammar::new(&parse("stop_grammar.toml", STOP_GRAMMAR)?),
             emoji: HashMap::new(),
-            detach_prefixes: Vec::new(),
+            detach_prefixes: HashMap::new(),
             commands: commands
                 .into_iter()
                 .map(|(gateway, table)| (gateway, table.into_iter().map(|(name, lane)| (name, lane.into())).collect()))
                 .collect(),
             acks,
         };
-        lexicon.add(Kind::Stop, &stop.phrases);
+        // One file after the other: what a parsed file takes is free again for the next.
+        lexicon.add(Kind::Stop, &parse::<Phrases>("stop.toml", STOP)?.phrases);
+        let chatter: Phrases = parse("chatter.toml", CHATTER)?;
         lexicon.add(Kind::Chatter, &chatter.phrases);
+        lexicon.add_emoji(Kind::Chatter, &chatter.emoji.chatter);
+        drop(chatter);
+        let approval: Approvals = parse("approval.toml", APPROVAL)?;
         lexicon.add(Kind::Approve, &approval.approve);
         lexicon.add(Kind::Refuse, &approval.refuse);
-        lexicon.add(Kind::Detach, &detach.alone);
-        lexicon.add_emoji(Kind::Chatter, &chatter.emoji.chatter);
         lexicon.add_emoji(Kind::Approve, &approval.emoji.approve);
         lexicon.add_emoji(Kind::Refuse, &approval.emoji.refuse);
-        let prefixes: HashSet<String> = detach.prefix.values().flatten().map(|prefix| Text::new(prefix).phrase).collect();
-        lexicon.detach_prefixes = prefixes.into_iter().collect();
-        // The longest first, so that "put it in the background and then" wins over "put it in the background and".
-        lexicon.detach_prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+        drop(approval);
+        let detach: Detach = parse("detach.toml", DETACH)?;
+        lexicon.add(Kind::Detach, &detach.alone);
+        for prefix in detach.prefix.values().flatten() {
+            let prefix = Text::new(prefix).phrase;
+            if let Some(first) = prefix.chars().next() {
+                lexicon.detach_prefixes.entry(first).or_default().push(prefix);
+            }
+        }
         Ok(lexicon)
     }
 
@@ -130,9 +149,9 @@ impl Lexicon {
             // Most phrases have no double letter; kept twice, the lists would take twice the memory.
             let squeezed = text::squeeze(&phrase);
             if squeezed != phrase {
-                *self.squeezed.entry(squeezed).or_default() |= kind as u8;
+                *self.squeezed.entry(&squeezed) |= kind as u8;
             }
-            *self.exact.entry(phrase).or_default() |= kind as u8;
+            *self.exact.entry(&phrase) |= kind as u8;
         }
     }
 
@@ -150,6 +169,12 @@ impl Lexicon {
             return false;
         }
         self.is_phrase(kind as u8, &message.phrase) || self.every_sentence(kind as u8, message)
+    }
+
+    /// Whether the whole message orders to stop: by a phrase, or word for word.
+    #[must_use]
+    pub fn is_stop(&self, message: &Text<'_>) -> bool {
+        self.is(Kind::Stop, message) || self.grammar.is_stop(message)
     }
 
     /// Whether the whole message is chatter: a phrase, several in a row ("ok cool thanks"), emoji, or both.
@@ -179,12 +204,16 @@ impl Lexicon {
     #[must_use]
     pub fn is_detach_wish(&self, message: &Text<'_>) -> bool {
         self.is(Kind::Detach, message)
-            || self.detach_prefixes.iter().any(|prefix| {
+            || self.detach_prefixes_of(&message.phrase).any(|prefix| {
                 message.phrase.strip_prefix(prefix.as_str()).is_some_and(|rest| {
                     // Scripts without spaces go on directly; elsewhere the prefix must end at a word's end.
                     rest.starts_with(' ') || (!rest.is_empty() && prefix.ends_with(|c: char| c as u32 >= 0x2e80))
                 })
             })
+    }
+
+    fn detach_prefixes_of(&self, phrase: &str) -> impl Iterator<Item = &String> {
+        phrase.chars().next().and_then(|first| self.detach_prefixes.get(&first)).into_iter().flatten()
     }
 
     /// The command table of a gateway with the operator's entries laid over it.
@@ -287,8 +316,8 @@ mod tests {
         let stop: Phrases = parse("stop.toml", STOP).expect("stop.toml parses");
         for (language, phrases) in &stop.phrases {
             for phrase in phrases {
-                let kinds = lexicon.exact[&Text::new(phrase).phrase];
-                assert_eq!(kinds, Kind::Stop as u8, "{language}: {phrase:?} stands in another list too");
+                let kinds = lexicon.exact.get(&Text::new(phrase).phrase).expect("listed");
+                assert_eq!(*kinds, Kind::Stop as u8, "{language}: {phrase:?} stands in another list too");
             }
         }
     }

@@ -17,9 +17,9 @@ use crate::protocol::Action;
 /// The trained weights.
 const EMBEDDED: &[u8] = include_bytes!("builtin.weights");
 /// The first bytes of a weights file.
-const MAGIC: &[u8; 8] = b"BSYRTRW2";
+const MAGIC: &[u8; 8] = b"BSYRTRW3";
 /// Numbers before the table.
-const NUMBERS: usize = 2 + LENGTHS + 7;
+const NUMBERS: usize = 2 + LENGTHS + 7 * LENGTHS;
 
 /// What the user means by a message to a busy agent; the label guide in `fixtures/README.md` says when is which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +101,19 @@ const ROWS_IN_16_BITS: usize = 256;
 /// the whole ("that's it right now"), so this is less than what ignoring the whole takes.
 const LEAST_CHATTER_OF_A_PART: f32 = 0.35;
 
+/// How probable it must be of one sentence that it is a stop, for the message to be one. This and the next two were chosen on sets that are
+/// not in the project; docs/builtin-model.md says what they bring.
+const LEAST_STOP_OF_A_SENTENCE: f32 = 0.75;
+
+/// The same where the whole message is less likely than [`LEAST_CHANCE_OF_THE_WHOLE`] to end the run.
+const LEAST_STOP_AGAINST_THE_WHOLE: f32 = 0.85;
+
+/// How probable it must be of the whole message that the run should end, to take one sentence's word for it.
+const LEAST_CHANCE_OF_THE_WHOLE: f32 = 0.15;
+
+/// Texts of more sentences are pastes: what stands in them is not said to the agent.
+const MOST_SENTENCES: usize = 15;
+
 /// The classifier with its weights.
 #[derive(Clone, PartialEq)]
 pub struct Builtin {
@@ -108,8 +121,8 @@ pub struct Builtin {
     pub(crate) table: Vec<Row>,
     /// The worth of one step.
     pub(crate) scale: f32,
-    /// Votes that every message gets.
-    pub(crate) bias: [f32; 7],
+    /// Votes that every message gets, by its length.
+    pub(crate) bias: [[f32; 7]; LENGTHS],
     /// Divides the votes, by the message's length, so that probabilities are as often right as they say; found on messages by authors
     /// that the training did not see. Long messages hold more words that look like something, and need more doubt.
     pub(crate) temperatures: [f32; LENGTHS],
@@ -159,20 +172,20 @@ impl Builtin {
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let mut next = || numbers.next().filter(|number| number.is_finite()).ok_or("a number that is none");
         let (scale, threshold) = (next()?, next()?);
-        let (mut temperatures, mut bias) = ([0.0; LENGTHS], [0.0; 7]);
-        for value in temperatures.iter_mut().chain(&mut bias) {
+        let (mut temperatures, mut bias) = ([0.0; LENGTHS], [[0.0; 7]; LENGTHS]);
+        for value in temperatures.iter_mut().chain(bias.as_flattened_mut()) {
             *value = next()?;
         }
         let table = votes.as_chunks::<7>().0.iter().map(|votes| row(votes.map(u8::cast_signed))).collect();
         Ok(Self { table, scale, bias, temperatures, threshold })
     }
 
-    /// The weights as a file: the magic word, scale, threshold, temperatures, the seven biases (little-endian `f32`), then seven signed
+    /// The weights as a file: the magic word, scale, threshold, then by length the temperatures and the seven biases (little-endian `f32`), then seven signed
     /// bytes a bucket.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for number in [self.scale, self.threshold].into_iter().chain(self.temperatures).chain(self.bias) {
+        for number in [self.scale, self.threshold].into_iter().chain(self.temperatures).chain(self.bias.into_iter().flatten()) {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.table.iter().flat_map(|row| &row[..7]).map(|vote| *vote as u8));
@@ -193,7 +206,7 @@ impl Builtin {
 
     /// The votes of some marks for every intent, before calibration.
     pub(crate) fn votes(&self, marks: &Marks) -> [f32; 7] {
-        let mut votes = self.bias;
+        let mut votes = self.bias[marks.length_class()];
         for group in marks.groups() {
             let mut sums = [0i32; 8];
             // Narrow sums let the compiler add a whole row at once.
@@ -223,10 +236,29 @@ impl Builtin {
     pub fn propose(&self, question: &Question<'_>) -> Answer {
         let probabilities = self.probabilities(question);
         let answer = self.decide(question, &probabilities, true);
-        if answer.action == Action::Ignore && !self.every_part_is_chatter(question) {
-            return self.decide(question, &probabilities, false);
+        match answer.action {
+            Action::Ignore if !self.every_part_is_chatter(question) => self.decide(question, &probabilities, false),
+            Action::Queue => match self.stop_among_sentences(question, interrupts(&probabilities)) {
+                Some(confidence) => Answer { action: Action::Interrupt, confidence, abstains: false, suggestion: None },
+                None => answer,
+            },
+            _ => answer,
         }
-        answer
+    }
+
+    /// The probability that one of several sentences is a stop by itself, if it is sure enough: in "Please stop the upload. Then look at the three
+    /// invoices and tell me …" the many words about something else outvote those that count. `whole` is the probability that the run
+    /// should end by the message as a whole.
+    fn stop_among_sentences(&self, question: &Question<'_>, whole: f32) -> Option<f32> {
+        let ends_sentence = |c| matches!(c, '.' | '!' | '?' | '…' | ';' | '\n' | '。' | '！' | '？' | '؟' | '।');
+        let has_words = |part: &&str| part.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some();
+        let sentences: Vec<&str> = question.text.split(ends_sentence).filter(has_words).collect();
+        if !(2..=MOST_SENTENCES).contains(&sentences.len()) {
+            return None;
+        }
+        let stop = |text| self.probabilities(&Question { text, ..question.clone() })[Intent::Stop as usize];
+        let least = if whole >= LEAST_CHANCE_OF_THE_WHOLE { LEAST_STOP_OF_A_SENTENCE } else { LEAST_STOP_AGAINST_THE_WHOLE };
+        sentences.into_iter().map(stop).max_by(f32::total_cmp).filter(|stop| *stop >= least)
     }
 
     /// Whether no part of the message looks like content by itself: "I smell gas, thanks" sounds like thanks as a whole, and must not be lost.
@@ -279,6 +311,11 @@ impl Model for Builtin {
     }
 }
 
+/// The probability that the run should end: it is unwanted, or rests on a wrong premise.
+fn interrupts(probabilities: &[f32; 7]) -> f32 {
+    probabilities[Intent::Stop as usize] + probabilities[Intent::Correction as usize]
+}
+
 /// Probabilities from votes.
 #[must_use]
 pub(crate) fn softmax(votes: [f32; 7]) -> [f32; 7] {
@@ -287,4 +324,32 @@ pub(crate) fn softmax(votes: [f32; 7]) -> [f32; 7] {
     let powers = votes.map(|vote| libm::expf(vote - highest));
     let sum: f32 = powers.iter().sum();
     powers.map(|power| power / sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guards::testing::request;
+
+    /// While an upload runs.
+    fn action(text: &str) -> Action {
+        let tool = serde_json::json!({"name": "bash", "preview": "rclone copy out remote:"});
+        let request = request(text, |request| request.busy.tool = serde_json::from_value(tool).expect("a tool"));
+        Builtin::embedded().expect("the weights are right").propose(&Question::from_request(&request, Vec::new())).action
+    }
+
+    #[test]
+    fn one_sentence_that_is_a_stop_is_not_outvoted_by_the_others() {
+        let rest = "Then have a look at the three invoices from March that I put into the folder yesterday, and tell me which of them has the wrong tax number.";
+        assert_eq!(action(rest), Action::Queue);
+        assert_eq!(action(&format!("Please stop the upload. {rest}")), Action::Interrupt);
+        assert_eq!(action(&format!("{rest} Stop everything!")), Action::Interrupt);
+        assert_eq!(action(&format!("Don't stop the upload. {rest}")), Action::Queue);
+    }
+
+    #[test]
+    fn what_stands_in_a_paste_is_not_said_to_the_agent() {
+        let paste = "worker 3 is ready\n".repeat(MOST_SENTENCES);
+        assert_eq!(action(&format!("{paste}stop it now\n{paste}")), Action::Queue);
+    }
 }

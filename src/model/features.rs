@@ -22,7 +22,6 @@ const MAX_RELATED_WORDS: usize = 60;
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum Salt {
-    Chars = 0x9e37_79b1,
     Word = 0x85eb_ca77,
     Pair = 0xc2b2_ae3d,
     Opening = 0x27d4_eb2f,
@@ -81,7 +80,7 @@ pub fn marks(question: &Question<'_>) -> Marks {
 pub(super) fn unordered_marks(question: &Question<'_>) -> Marks {
     let mut found = Collector { seen: [0; BUCKETS / 64], marks: Marks { buckets: Vec::with_capacity(1024), ..Marks::default() } };
     let text = without_look_alikes(fold(&shortened(question.text)));
-    let words: Vec<&str> = words(&text).collect();
+    let words: Vec<Word> = words(&text).map(Word::of).collect();
     found.characters(&text);
     found.close(0);
     found.words(&words);
@@ -157,6 +156,20 @@ fn words(folded: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
+/// A word, as far as marks need it.
+#[derive(Clone, Copy)]
+struct Word {
+    hash: u32,
+    /// Whether it is long enough to say what the work is about, in letters.
+    is_long: bool,
+}
+
+impl Word {
+    fn of(word: &str) -> Self {
+        Self { hash: hash(word), is_long: word.chars().nth(2).is_some() }
+    }
+}
+
 /// Marks in the making.
 struct Collector {
     /// A bit for every bucket that the group has already.
@@ -180,7 +193,10 @@ impl Collector {
         x ^= x >> 15;
         x = x.wrapping_mul(0x846c_a68b);
         x ^= x >> 16;
-        let bucket = x >> (32 - BUCKET_BITS);
+        self.put(x >> (32 - BUCKET_BITS));
+    }
+
+    fn put(&mut self, bucket: u32) {
         let (word, bit) = (&mut self.seen[bucket as usize / 64], 1 << (bucket % 64));
         if *word & bit == 0 {
             *word |= bit;
@@ -189,47 +205,56 @@ impl Collector {
     }
 
     /// Runs of two to four characters, word borders included.
+    ///
+    /// They are most of all marks, so their hash is a cheap one: a sum of products by place, of which the upper bits of one more product
+    /// are taken.
     fn characters(&mut self, text: &str) {
-        let padded: Vec<u32> = std::iter::once(' ').chain(text.chars()).chain(std::iter::once(' ')).map(u32::from).collect();
-        for start in 0..padded.len() {
-            let mut hash = FNV_OFFSET;
-            for (length, c) in padded[start..].iter().take(4).enumerate() {
-                hash = (hash ^ c).wrapping_mul(FNV_PRIME);
-                if length >= 1 {
-                    self.add(Salt::Chars, hash.wrapping_add(length as u32));
+        const PLACES: [u32; 4] = [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f];
+        const SPREAD: u32 = 0x2c1b_3c6d;
+        let mut padded: Vec<u32> = Vec::with_capacity(text.len() + 4);
+        padded.extend(std::iter::once(' ').chain(text.chars()).chain(std::iter::once(' ')).map(u32::from));
+        let count = padded.len();
+        padded.extend([0; 2]);
+        for (start, run) in padded.windows(4).enumerate() {
+            let two = run[0].wrapping_mul(PLACES[0]).wrapping_add(run[1].wrapping_mul(PLACES[1]));
+            let three = two.wrapping_add(run[2].wrapping_mul(PLACES[2]));
+            let four = three.wrapping_add(run[3].wrapping_mul(PLACES[3]));
+            for (hash, length) in [(two, 2), (three, 3), (four, 4)] {
+                if start + length <= count {
+                    self.put((hash ^ hash >> 15).wrapping_mul(SPREAD) >> (32 - BUCKET_BITS));
                 }
             }
         }
     }
 
-    fn words(&mut self, words: &[&str]) {
+    fn words(&mut self, words: &[Word]) {
         for word in words {
-            self.add(Salt::Word, hash(word));
+            self.add(Salt::Word, word.hash);
         }
         for pair in words.windows(2) {
-            self.add(Salt::Pair, pair_hash(pair[0], pair[1]));
+            self.add(Salt::Pair, pair_mix(pair[0].hash, pair[1].hash));
         }
         let mut opening = FNV_OFFSET;
         for word in words.iter().take(3) {
-            opening = (opening ^ hash(word)).wrapping_mul(FNV_PRIME);
+            opening = (opening ^ word.hash).wrapping_mul(FNV_PRIME);
             self.add(Salt::Opening, opening);
         }
         if let Some(last) = words.last() {
-            self.add(Salt::Ending, hash(last));
+            self.add(Salt::Ending, last.hash);
         }
     }
 
-    fn shape(&mut self, shape: &Shape, words: &[&str]) {
+    fn shape(&mut self, shape: &Shape, words: &[Word]) {
         for (index, value) in shape.parts().into_iter().enumerate() {
             self.add(Salt::Shape, small(index as u32, value));
         }
-        let opening = words.first().map_or(0, |word| hash(word));
+        let opening = words.first().map_or(0, |word| word.hash);
         self.add(Salt::Shape, opening ^ small(100, shape.length));
         self.add(Salt::Shape, small(101, shape.length * 2 + shape.asks));
         self.add(Salt::Shape, small(102, shape.length * 8 + shape.sentences.min(7)));
     }
 
-    fn context(&mut self, context: &Context, shape: &Shape, words: &[&str]) {
+    fn context(&mut self, context: &Context, shape: &Shape, words: &[Word]) {
         for (index, value) in context.parts().into_iter().enumerate() {
             self.add(Salt::Context, small(index as u32, value));
             // What is asked or awaited changes what short answers mean.
@@ -237,11 +262,11 @@ impl Collector {
         }
         if context.asked > 0 || context.awaits > 0 {
             for word in words.iter().take(4) {
-                self.add(Salt::Context, hash(word) ^ small(90, context.asked * 4 + context.awaits));
+                self.add(Salt::Context, word.hash ^ small(90, context.asked * 4 + context.awaits));
             }
         }
         for word in words.iter().take(6) {
-            self.add(Salt::Context, hash(word) ^ small(91, context.tool));
+            self.add(Salt::Context, word.hash ^ small(91, context.tool));
         }
     }
 
@@ -249,20 +274,20 @@ impl Collector {
     ///
     /// The words come from what was asked for and what runs now, not from what the agent said: agents repeat everything. How many words
     /// are shared says nothing: in real sessions contexts are long, and something is always shared.
-    fn relation(&mut self, question: &Question<'_>, message: &[&str]) {
+    fn relation(&mut self, question: &Question<'_>, message: &[Word]) {
         const SHARED: &str = "◆";
         let sources = [question.tool_preview, question.tool_name, last_user(question), question.reply_to];
         let mut known: Vec<u32> = Vec::with_capacity(64);
         for source in sources.into_iter().flatten() {
-            known.extend(words(&fold(source)).filter(|word| word.chars().count() > 2).map(hash));
+            known.extend(words(&fold(source)).map(Word::of).filter(|word| word.is_long).map(|word| word.hash));
         }
         known.sort_unstable();
         let shared = hash(SHARED);
         let mut before = hash("^");
         let mut twice_before = before;
         for word in message.iter().take(MAX_RELATED_WORDS) {
-            let own = hash(word);
-            let is_shared = word.chars().count() > 2 && known.binary_search(&own).is_ok();
+            let own = word.hash;
+            let is_shared = word.is_long && known.binary_search(&own).is_ok();
             if is_shared {
                 self.add(Salt::Relation, before ^ 1);
                 self.add(Salt::Relation, pair_mix(twice_before, before) ^ 2);
@@ -427,10 +452,6 @@ const FNV_PRIME: u32 = 0x0100_0193;
 /// FNV-1a: small, stable across builds and machines, and mixed once more before it becomes a bucket.
 fn hash(word: &str) -> u32 {
     word.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME))
-}
-
-fn pair_hash(first: &str, second: &str) -> u32 {
-    pair_mix(hash(first), hash(second))
 }
 
 fn pair_mix(first: u32, second: u32) -> u32 {

@@ -29,9 +29,11 @@ pub struct Plan {
     pub runs: u64,
     /// How much a composed or templated message counts beside a written one.
     pub composed_weight: f32,
-    /// Taken from the votes for a stop and for a correction. Two fifths of the training messages end the run, more than in sessions,
-    /// and destroyed work costs more than a missed stop.
-    pub caution: f32,
+    /// Taken from the votes for a stop, by the message's length. Two fifths of the training messages end the run; in sessions fewer do, above
+    /// all of the long ones, and destroyed work costs more than a missed stop.
+    pub stop_caution: [f32; LENGTHS],
+    /// Taken from the votes for a correction.
+    pub correction_caution: [f32; LENGTHS],
     /// The model answers as long as it is sure enough that this share of its answers is right.
     pub kept_accuracy: f64,
 }
@@ -43,9 +45,10 @@ impl Default for Plan {
             rate: 0.2,
             smoothing: 0.06,
             dropout: 0.3,
-            runs: 4,
+            runs: 8,
             composed_weight: 0.4,
-            caution: 0.3,
+            stop_caution: [0.0, 0.0, 0.3],
+            correction_caution: [0.3, 0.3, 0.6],
             kept_accuracy: 0.8,
         }
     }
@@ -107,7 +110,7 @@ pub fn train(fixtures: &[Fixture], plan: &Plan, mut progress: impl FnMut(&str)) 
                 .map(|index| &examples[*index])
                 .collect();
             // One run is enough to measure with.
-            let model = fit(&others, &Plan { runs: 1, ..plan.clone() }).into_model([1.0; LENGTHS], 0.0);
+            let model = fit(&others, &Plan { runs: 1, ..plan.clone() }).into_model(plan, [1.0; LENGTHS]);
             for index in own {
                 held_out[*index] = Some(model.votes(&examples[*index].marks));
             }
@@ -116,7 +119,7 @@ pub fn train(fixtures: &[Fixture], plan: &Plan, mut progress: impl FnMut(&str)) 
     let temperatures = temperatures(&examples, &held_out);
     progress(&format!("training on all {} messages", examples.len()));
     let all: Vec<&Example<'_>> = examples.iter().collect();
-    let mut model = fit(&all, plan).into_model(temperatures, 0.0);
+    let mut model = fit(&all, plan).into_model(plan, temperatures);
 
     let judged: Vec<Judged<'_>> = examples
         .iter()
@@ -190,9 +193,6 @@ fn fit(examples: &[&Example<'_>], plan: &Plan) -> Weights {
             }
         }
     }
-    for intent in [Intent::Stop, Intent::Correction] {
-        sum.bias[intent as usize] -= plan.caution;
-    }
     sum
 }
 
@@ -265,15 +265,22 @@ fn keep_some(marks: &Marks, dropout: f32, random: &mut Random, kept: &mut Vec<(u
 }
 
 impl Weights {
-    /// Whole numbers from -127 to 127. The largest one in two thousand is cut: one outlier would cost all others their precision.
-    fn into_model(self, temperatures: [f32; LENGTHS], threshold: f32) -> Builtin {
+    /// Whole numbers from -127 to 127, without a threshold yet. The largest one in two thousand is cut: one outlier would cost all others
+    /// their precision.
+    fn into_model(self, plan: &Plan, temperatures: [f32; LENGTHS]) -> Builtin {
         let mut sizes: Vec<f32> = self.table.iter().flatten().map(|weight| weight.abs()).filter(|size| *size > 0.0).collect();
         sizes.sort_by(f32::total_cmp);
         let largest = sizes.get(sizes.len() - sizes.len() / 2_000 - 1).copied().unwrap_or(1.0);
         let scale = largest / 127.0;
         let table =
             self.table.iter().map(|votes| row(votes.map(|weight| (weight / scale).round().clamp(-127.0, 127.0) as i8))).collect();
-        Builtin { table, scale, bias: self.bias, temperatures, threshold }
+        let bias = std::array::from_fn(|length| {
+            let mut bias = self.bias;
+            bias[Intent::Stop as usize] -= plan.stop_caution[length];
+            bias[Intent::Correction as usize] -= plan.correction_caution[length];
+            bias
+        });
+        Builtin { table, scale, bias, temperatures, threshold: 0.0 }
     }
 }
 
