@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod guards;
 pub mod http;
+mod keys;
 pub mod lexicon;
 pub mod memory;
 pub mod model;

@@ -84,33 +84,33 @@ fn assert_at_most(limit: u64, count: u64) {
 #[test]
 fn a_command() {
     let count = Service::new().of_message("\"rule\":\"command\"", numbered, |n| format!("/status {n}"));
-    assert_at_most(50, count);
+    assert_at_most(42, count);
 }
 
 #[test]
 fn a_stop_phrase() {
     let count = Service::new().of_message("\"rule\":\"stop_phrase\"", numbered, |_| "STOP!!!".to_owned());
-    assert_at_most(47, count);
+    assert_at_most(40, count);
 }
 
 #[test]
 fn a_duplicate() {
     let count = Service::new().of_message("\"rule\":\"duplicate\"", numbered, |_| "please update the changelog too".to_owned());
-    assert_at_most(58, count);
+    assert_at_most(51, count);
 }
 
 #[test]
 fn a_redelivery() {
     let count =
         Service::new().of_message("\"replayed\":true", |_| "m".to_owned(), |_| "please update the changelog too".to_owned());
-    assert_at_most(37, count);
+    assert_at_most(35, count);
 }
 
 #[test]
 fn the_built_in_model() {
     let count =
         Service::new().of_message("\"model_action\":\"", numbered, |n| format!("could you also look at job {n}, it seems slow"));
-    assert_at_most(77, count);
+    assert_at_most(63, count);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_status_of_a_task() {
         )
     };
     let count = Service::new().allocations("/v1/tasks/status", "\"status\":\"running\"", body);
-    assert_at_most(27, count);
+    assert_at_most(25, count);
 }
 
 #[test]
@@ -132,5 +132,5 @@ fn the_completion_of_a_task() {
         )
     };
     let count = Service::new().allocations("/v1/tasks/completion", "\"rule\":\"handoff\"", body);
-    assert_at_most(44, count);
+    assert_at_most(38, count);
 }

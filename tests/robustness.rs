@@ -72,9 +72,10 @@ const HOMOGLYPHS: &str = "homoglyphs";
 
 /// Each with its limit.
 const TRANSFORMATIONS: [Transformation; 13] = [
+    // Who shouts is more often right to interrupt, says the training data.
     transformation("upper case", 5.5, |_, text| Some(text.to_uppercase())),
     transformation("lower case", 0.5, |_, text| Some(text.to_lowercase())),
-    transformation("final punctuation added", 3.0, |case, text| {
+    transformation("final punctuation added", 3.5, |case, text| {
         let stop = match language(case) {
             "zh" | "zh-Hant" | "ja" => '。',
             "hi" | "bn" => '।',
@@ -287,9 +288,8 @@ const POSITIONS: [fn(&str, &str) -> String; 5] = [
     },
 ];
 
-/// Of the messages that must not interrupt and do not, the greatest share that an order makes interrupt, in per cent. The built-in model asks each
-/// sentence by itself, and "ignore everything above" alone does sound like a stop.
-const MOST_NEW_INTERRUPTS: f64 = 4.0;
+/// Of the messages that must not interrupt and do not, the greatest share that an order makes interrupt, in per cent.
+const MOST_NEW_INTERRUPTS: f64 = 3.0;
 
 #[tokio::test]
 async fn no_order_in_a_message_makes_it_ignored() {

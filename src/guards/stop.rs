@@ -1,12 +1,13 @@
 //! `stop_phrase`: the whole message says stop, in any language of the lexicon.
 
 use super::{Turn, Verdict};
+use crate::lexicon::Kind;
 use crate::protocol::{Action, Rule};
 
 /// The whole message is a stop phrase, by someone who may stop the run.
 #[must_use]
 pub fn stop_phrase(turn: &Turn<'_>) -> Option<Verdict> {
-    (may_stop(turn) && turn.lexicon.is_stop(&turn.text)).then(|| Verdict::guard(Rule::StopPhrase, Action::Interrupt))
+    (may_stop(turn) && turn.lexicon.is(Kind::Stop, &turn.text)).then(|| Verdict::guard(Rule::StopPhrase, Action::Interrupt))
 }
 
 /// In groups a stop counts only from the run's owner, or when it is addressed to the agent, or when neither is known.

@@ -1,7 +1,6 @@
 //! Phrases, command tables and ack texts: data files that a person can edit without reading Rust, embedded at build time.
 
-mod by_text;
-mod grammar;
+mod hashed_texts;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,11 +9,9 @@ use serde::Deserialize;
 use crate::config::{CommandEntry, CommandLane, ConfigError};
 use crate::guards::text::{self, Text};
 use crate::protocol::{Action, Lane};
-use by_text::ByText;
-use grammar::Grammar;
+use hashed_texts::HashedTexts;
 
 const STOP: &str = include_str!("stop.toml");
-const STOP_GRAMMAR: &str = include_str!("stop_grammar.toml");
 const CHATTER: &str = include_str!("chatter.toml");
 const APPROVAL: &str = include_str!("approval.toml");
 const DETACH: &str = include_str!("detach.toml");
@@ -76,10 +73,9 @@ struct Detach {
 #[derive(Debug)]
 pub struct Lexicon {
     /// Kinds by exact phrase.
-    exact: ByText<u8>,
+    exact: HashedTexts<u8>,
     /// Kinds by the phrase with letter runs reduced, for "kiiill it": only where that is another text than the phrase.
-    squeezed: ByText<u8>,
-    grammar: Grammar,
+    squeezed: HashedTexts<u8>,
     emoji: HashMap<char, u8>,
     /// By first character: there are hundreds, and most messages begin like none of them.
     detach_prefixes: HashMap<char, Vec<String>>,
@@ -106,9 +102,8 @@ impl Lexicon {
         let acks = parse("acks.toml", ACKS)?;
 
         let mut lexicon = Self {
-            exact: ByText::default(),
-            squeezed: ByText::default(),
-            grammar: Grammar::new(&parse("stop_grammar.toml", STOP_GRAMMAR)?),
+            exact: HashedTexts::default(),
+            squeezed: HashedTexts::default(),
             emoji: HashMap::new(),
             detach_prefixes: HashMap::new(),
             commands: commands
@@ -169,12 +164,6 @@ impl Lexicon {
             return false;
         }
         self.is_phrase(kind as u8, &message.phrase) || self.every_sentence(kind as u8, message)
-    }
-
-    /// Whether the whole message orders to stop: by a phrase, or word for word.
-    #[must_use]
-    pub fn is_stop(&self, message: &Text<'_>) -> bool {
-        self.is(Kind::Stop, message) || self.grammar.is_stop(message)
     }
 
     /// Whether the whole message is chatter: a phrase, several in a row ("ok cool thanks"), emoji, or both.

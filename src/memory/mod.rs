@@ -6,9 +6,9 @@ mod recent;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::Clock;
+use crate::keys::hash_parts;
 use crate::protocol::{Action, Decision, RouteRequest};
 pub(crate) use recent::Recent;
 
@@ -158,17 +158,6 @@ impl Memory {
 
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// A key of 128 bits: no two texts of a deployment's lifetime will share one by accident.
-fn hash_parts(parts: &[&str]) -> u128 {
-    let mut hasher = Xxh3::new();
-    for part in parts {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.digest128()
 }
 
 fn session_key(request: &RouteRequest, kind: &str, id: &str) -> u128 {

@@ -1,10 +1,12 @@
 //! A bounded map that forgets what was used longest ago.
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashlink::LinkedHashMap;
+
+use crate::keys::KeyHasher;
 
 /// Parts with a lock of their own, so that threads seldom wait for each other.
 const PARTS: usize = 16;
@@ -12,8 +14,7 @@ const PARTS: usize = 16;
 /// Values by key, up to a weight: bytes or entries, whatever the caller counts. Every method is one atomic step; the closures that it
 /// takes run under a lock and must be short.
 ///
-/// A concurrent cache does the same without a lock, but its upkeep takes several microseconds for each entry that comes and goes, and most
-/// messages leave three (docs/benchmarks.md).
+/// A concurrent cache was tried first. Its upkeep took several microseconds for each entry that came and went, and most messages leave three.
 pub(crate) struct Recent<V> {
     parts: [Mutex<Part<V>>; PARTS],
     part_weight: u64,
@@ -93,24 +94,6 @@ fn lock<V>(part: &Mutex<Part<V>>) -> MutexGuard<'_, Part<V>> {
 impl<V> fmt::Debug for Recent<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recent").field("part_weight", &self.part_weight).finish_non_exhaustive()
-    }
-}
-
-/// Keys are hashes already; to hash them again would only cost time.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

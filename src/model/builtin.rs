@@ -111,6 +111,9 @@ const LEAST_STOP_AGAINST_THE_WHOLE: f32 = 0.85;
 /// How probable it must be of the whole message that the run should end, to take one sentence's word for it.
 const LEAST_CHANCE_OF_THE_WHOLE: f32 = 0.15;
 
+/// Signs of somebody else's words.
+const QUOTATION_MARKS: [char; 8] = ['"', '“', '”', '„', '«', '「', '『', '`'];
+
 /// Texts of more sentences are pastes: what stands in them is not said to the agent.
 const MOST_SENTENCES: usize = 15;
 
@@ -235,30 +238,41 @@ impl Builtin {
     #[must_use]
     pub fn propose(&self, question: &Question<'_>) -> Answer {
         let probabilities = self.probabilities(question);
-        let answer = self.decide(question, &probabilities, true);
-        match answer.action {
-            Action::Ignore if !self.every_part_is_chatter(question) => self.decide(question, &probabilities, false),
-            Action::Queue => match self.stop_among_sentences(question, interrupts(&probabilities)) {
-                Some(confidence) => Answer { action: Action::Interrupt, confidence, abstains: false, suggestion: None },
-                None => answer,
-            },
-            _ => answer,
+        let mut answer = self.decide(question, &probabilities, true);
+        if answer.action == Action::Ignore && !self.every_part_is_chatter(question) {
+            answer = self.decide(question, &probabilities, false);
         }
+        if answer.action == Action::Queue
+            && let Some(confidence) = self.stop_at_an_end(question, interrupts(&probabilities))
+        {
+            return Answer { action: Action::Interrupt, confidence, abstains: false, suggestion: None };
+        }
+        answer
     }
 
-    /// The probability that one of several sentences is a stop by itself, if it is sure enough: in "Please stop the upload. Then look at the three
-    /// invoices and tell me …" the many words about something else outvote those that count. `whole` is the probability that the run
-    /// should end by the message as a whole.
-    fn stop_among_sentences(&self, question: &Question<'_>, whole: f32) -> Option<f32> {
-        let ends_sentence = |c| matches!(c, '.' | '!' | '?' | '…' | ';' | '\n' | '。' | '！' | '？' | '؟' | '।');
-        let has_words = |part: &&str| part.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some();
-        let sentences: Vec<&str> = question.text.split(ends_sentence).filter(has_words).collect();
-        if !(2..=MOST_SENTENCES).contains(&sentences.len()) {
+    /// The probability that the first or the last of several sentences is a stop by itself, if it is sure enough: in "Please stop the upload.
+    /// Then look at the three invoices and tell me …" the many words about something else outvote those that count. `whole` is the
+    /// probability that the run should end by the message as a whole.
+    ///
+    /// Sentences in between, questions and quotations do not count: there, stops are what is spoken of.
+    fn stop_at_an_end(&self, question: &Question<'_>, whole: f32) -> Option<f32> {
+        if question.text.contains(QUOTATION_MARKS) {
             return None;
         }
-        let stop = |text| self.probabilities(&Question { text, ..question.clone() })[Intent::Stop as usize];
-        let least = if whole >= LEAST_CHANCE_OF_THE_WHOLE { LEAST_STOP_OF_A_SENTENCE } else { LEAST_STOP_AGAINST_THE_WHOLE };
-        sentences.into_iter().map(stop).max_by(f32::total_cmp).filter(|stop| *stop >= least)
+        let ends_sentence = |c| matches!(c, '.' | '!' | '?' | '…' | '\n' | '。' | '！' | '？' | '؟' | '।');
+        let has_words = |part: &&str| part.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some();
+        let mut sentences = question.text.split_inclusive(ends_sentence).filter(has_words);
+        let (first, last) = (sentences.next()?, sentences.next_back()?);
+        if sentences.count() + 2 > MOST_SENTENCES {
+            return None;
+        }
+        let required = if whole >= LEAST_CHANCE_OF_THE_WHOLE { LEAST_STOP_OF_A_SENTENCE } else { LEAST_STOP_AGAINST_THE_WHOLE };
+        [first, last]
+            .into_iter()
+            .filter(|sentence| !has_question_mark(sentence))
+            .map(|text| self.probabilities(&Question { text, ..question.clone() })[Intent::Stop as usize])
+            .filter(|stop| *stop >= required)
+            .max_by(f32::total_cmp)
     }
 
     /// Whether no part of the message looks like content by itself: "I smell gas, thanks" sounds like thanks as a whole, and must not be lost.
@@ -339,8 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn one_sentence_that_is_a_stop_is_not_outvoted_by_the_others() {
-        let rest = "Then have a look at the three invoices from March that I put into the folder yesterday, and tell me which of them has the wrong tax number.";
+    fn a_stop_at_an_end_is_not_outvoted_by_the_rest() {
+        let rest = "Then have a look at the three invoices from March that I put into the folder yesterday, and tell me which has the wrong tax number.";
         assert_eq!(action(rest), Action::Queue);
         assert_eq!(action(&format!("Please stop the upload. {rest}")), Action::Interrupt);
         assert_eq!(action(&format!("{rest} Stop everything!")), Action::Interrupt);
@@ -348,8 +362,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_that_is_spoken_of_is_none() {
+        for text in [
+            "For the voice commands add these as well: play. pause. stop. next track.",
+            "Also add two more buttons to the toolbar: Cancel. Abort. Both should be grey like the ones on the left.",
+            "Add a button to the page. Label: Stop. Color red.",
+            "The error message should be: Operation aborted. Cancel everything? Yes or no.",
+            "When the last invoice is done; stop. Then send me the totals per month.",
+            "Translate this to French please: \"Stop. Put your hands up.\"",
+            "From Anna:\nHi all,\nplease stop the rollout immediately!\nThanks, Anna\n\nCan you draft a friendly answer that I can send her?",
+        ] {
+            assert_eq!(action(text), Action::Queue, "{text}");
+        }
+    }
+
+    #[test]
     fn what_stands_in_a_paste_is_not_said_to_the_agent() {
         let paste = "worker 3 is ready\n".repeat(MOST_SENTENCES);
-        assert_eq!(action(&format!("{paste}stop it now\n{paste}")), Action::Queue);
+        assert_eq!(action(&format!("{paste}stop it now")), Action::Queue);
     }
 }

@@ -3,8 +3,7 @@
 //! Both are firsts that stay: whoever comes first writes, everybody later reads. Memory is bounded; when it is full the entry
 //! that was asked for longest ago goes.
 
-use xxhash_rust::xxh3::xxh3_128;
-
+use crate::keys::hash_parts;
 use crate::memory::Recent;
 use crate::protocol::{EvidenceSource, TaskStatus};
 
@@ -81,23 +80,13 @@ struct Scope {
 
 impl Scope {
     fn new(parts: &[&str], session_id: Option<&str>) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        for part in parts {
-            add(&mut bytes, part);
-        }
-        let name = xxh3_128(&bytes);
-        let within = session_id.map(|session_id| {
-            add(&mut bytes, session_id);
-            xxh3_128(&bytes)
-        });
-        Self { name, within }
+        let within = |session_id| {
+            let mut parts = parts.to_vec();
+            parts.push(session_id);
+            hash_parts(&parts)
+        };
+        Self { name: hash_parts(parts), within: session_id.map(within) }
     }
-}
-
-/// Length first, so that no two lists of parts look the same.
-fn add(bytes: &mut Vec<u8>, part: &str) {
-    bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(part.as_bytes());
 }
 
 /// One remembered value, and whose it is: a session's, or everybody's.

@@ -108,7 +108,7 @@ impl Journal {
     fn write(&self, line: &serde_json::Value) {
         let mut text = line.to_string();
         text.push('\n');
-        // One write a line: the writer hands it over whole or drops it whole.
+        // One call a line, so that it waits or is dropped as a whole.
         let _ = (&self.lines).write_all(text.as_bytes());
     }
 }

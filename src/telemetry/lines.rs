@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How long the first line of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(5);
+/// Room that is kept for the next lines; after a burst the rest is given back.
+const KEPT_CAPACITY: usize = 256 << 10;
 /// How long the last lines may take to be written when the program ends.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,8 @@ struct Waiting {
 }
 
 impl Lines {
-    /// Starts the thread that writes to `out`. No more than `max_waiting` bytes wait for it.
+    /// Starts the thread that writes to `out`. No more than `max_waiting` bytes wait for it, and as
+    /// many may be on their way.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -59,6 +62,7 @@ impl Shared {
 
     fn write_all_to(&self, mut out: impl Write) {
         let mut batch = Vec::new();
+        let mut cut = false;
         let mut has_failed = false;
         loop {
             let waiting = self.lock();
@@ -70,25 +74,46 @@ impl Shared {
             let dropped = std::mem::take(&mut waiting.dropped);
             let is_last = waiting.is_closing;
             drop(waiting);
-            let outcome = out.write_all(&batch).and_then(|()| out.flush());
-            batch.clear();
-            if is_last {
-                self.lock().is_done = true;
-                self.changed.notify_all();
-                return;
+            // A line that an error has cut must not swallow the next one.
+            if cut && !batch.is_empty() {
+                batch.insert(0, b'\n');
             }
+            let (written, outcome) = write(&mut out, &batch);
+            cut = batch[..written].last().map_or(cut, |byte| *byte != b'\n');
+            let lost = batch[written..].split_inclusive(|byte| *byte == b'\n').count();
+            batch.clear();
+            batch.shrink_to(KEPT_CAPACITY);
             // Said once, for a log that cannot be written cannot take it either.
             if let Err(error) = &outcome
                 && !has_failed
             {
-                tracing::warn!(%error, lines = self.name, "lines could not be written");
+                tracing::warn!(%error, lost, lines = self.name, "lines could not be written");
             }
             has_failed = outcome.is_err();
             if dropped > 0 {
                 tracing::warn!(dropped, lines = self.name, "lines were dropped, because they could not be written fast enough");
             }
+            if is_last {
+                self.lock().is_done = true;
+                self.changed.notify_all();
+                return;
+            }
         }
     }
+}
+
+/// Writes as much as it can; how many bytes that was, and what went wrong.
+fn write(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, out.flush())
 }
 
 impl Drop for LinesGuard {
@@ -157,7 +182,7 @@ mod tests {
         let (sender, written) = mpsc::sync_channel(100);
         let (lines, guard) = Lines::start("test", MAX_WAITING, Out(sender)).expect("starts");
         for n in 0..9 {
-            writeln!(&lines, "{n}").expect("taken");
+            (&lines).write_all(format!("{n}\n").as_bytes()).expect("taken");
         }
         drop(guard);
         let written: Vec<u8> = written.iter().flatten().collect();
@@ -168,13 +193,54 @@ mod tests {
     fn a_log_that_hangs_holds_up_nobody_and_takes_no_more_memory() {
         let (sender, written) = mpsc::sync_channel(0);
         let (lines, guard) = Lines::start("test", MAX_WAITING, Out(sender)).expect("starts");
-        let line = [b'x'; 1000];
+        let line = [b'x'; 1_000];
+        (&lines).write_all(&line).expect("taken");
+        while !lines.0.lock().bytes.is_empty() {
+            std::thread::yield_now();
+        }
+        // From now on the thread hangs.
         for _ in 0..9_000 {
             (&lines).write_all(&line).expect("taken");
         }
         assert!(lines.0.lock().bytes.len() <= MAX_WAITING);
-        assert!(lines.0.lock().dropped > 6_000);
+        assert_eq!(lines.0.lock().dropped, 9_000 - MAX_WAITING as u64 / 1_000);
         drop(written);
         drop(guard);
+    }
+
+    /// A disk that is full after so many bytes, and has room again later.
+    struct Full {
+        room: usize,
+        then: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                self.room = usize::MAX;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            self.then.lock().expect("not poisoned").extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_an_error_cuts_does_not_swallow_the_next() {
+        let written = Arc::default();
+        let (lines, guard) = Lines::start("test", MAX_WAITING, Full { room: 5, then: Arc::clone(&written) }).expect("starts");
+        (&lines).write_all(b"one\ntwo\n").expect("taken");
+        while !lines.0.lock().bytes.is_empty() || written.lock().expect("not poisoned").len() < 5 {
+            std::thread::yield_now();
+        }
+        (&lines).write_all(b"three\n").expect("taken");
+        drop(guard);
+        assert_eq!(String::from_utf8_lossy(&written.lock().expect("not poisoned")), "one\nt\nthree\n");
     }
 }

@@ -29,8 +29,8 @@ pub struct Plan {
     pub runs: u64,
     /// How much a composed or templated message counts beside a written one.
     pub composed_weight: f32,
-    /// Taken from the votes for a stop, by the message's length. Two fifths of the training messages end the run; in sessions fewer do, above
-    /// all of the long ones, and destroyed work costs more than a missed stop.
+    /// Taken from the votes for a stop, by the message's length. Two fifths of the training messages end the run; in
+    /// sessions fewer do, long ones least of all, and destroyed work costs more than a missed stop.
     pub stop_caution: [f32; LENGTHS],
     /// Taken from the votes for a correction.
     pub correction_caution: [f32; LENGTHS],
