@@ -1,4 +1,5 @@
-//! Hashes as keys: what is looked up is told by its hash alone, so the texts need not be kept.
+//! Hashes as keys: what is looked up is known by its hash alone, so the texts need not be kept. That holds against
+//! accident, not against somebody who searches for collisions: who can write messages can write "stop" as well.
 
 use std::hash::Hasher;
 

@@ -72,9 +72,10 @@ const HOMOGLYPHS: &str = "homoglyphs";
 
 /// Each with its limit.
 const TRANSFORMATIONS: [Transformation; 13] = [
-    // Who shouts is more often right to interrupt, says the training data.
+    // Capitals are a mark of stops in the training data, so they shift some decisions.
     transformation("upper case", 5.5, |_, text| Some(text.to_uppercase())),
     transformation("lower case", 0.5, |_, text| Some(text.to_lowercase())),
+    // With a full stop the last sentence is one that is asked by itself.
     transformation("final punctuation added", 3.5, |case, text| {
         let stop = match language(case) {
             "zh" | "zh-Hant" | "ja" => '。',

@@ -191,7 +191,7 @@ pub fn repeated_unit(phrase: &str) -> Option<(&str, usize)> {
 /// Whether the text has a question mark of any script.
 #[must_use]
 pub fn has_question_mark(text: &str) -> bool {
-    // Looking at bytes is many times faster, and asked several times a message.
+    // Most text is ASCII. Searching its bytes is many times faster, and this is asked several times a message.
     if text.is_ascii() { text.contains('?') } else { text.chars().any(is_question_mark) }
 }
 

@@ -106,16 +106,13 @@ const LEAST_CHATTER_OF_A_PART: f32 = 0.35;
 const LEAST_STOP_OF_A_SENTENCE: f32 = 0.75;
 
 /// The same where the whole message is less likely than [`LEAST_CHANCE_OF_THE_WHOLE`] to end the run.
-const LEAST_STOP_AGAINST_THE_WHOLE: f32 = 0.85;
+const LEAST_STOP_AGAINST_THE_WHOLE: f32 = 0.93;
 
 /// How probable it must be of the whole message that the run should end, to take one sentence's word for it.
 const LEAST_CHANCE_OF_THE_WHOLE: f32 = 0.15;
 
-/// Signs of somebody else's words.
-const QUOTATION_MARKS: [char; 8] = ['"', '“', '”', '„', '«', '「', '『', '`'];
-
-/// Texts of more sentences are pastes: what stands in them is not said to the agent.
-const MOST_SENTENCES: usize = 15;
+/// Texts of more lines are pastes: what stands in them is not said to the agent.
+const MOST_LINES: usize = 15;
 
 /// The classifier with its weights.
 #[derive(Clone, PartialEq)]
@@ -254,16 +251,15 @@ impl Builtin {
     /// Then look at the three invoices and tell me …" the many words about something else outvote those that count. `whole` is the
     /// probability that the run should end by the message as a whole.
     ///
-    /// Sentences in between, questions and quotations do not count: there, stops are what is spoken of.
+    /// Only where orders stand: sentences in between do not count, nor questions, nor messages that hold somebody else's words, code or a list.
     fn stop_at_an_end(&self, question: &Question<'_>, whole: f32) -> Option<f32> {
-        if question.text.contains(QUOTATION_MARKS) {
+        if holds_more_than_speech(question.text) {
             return None;
         }
-        let ends_sentence = |c| matches!(c, '.' | '!' | '?' | '…' | '\n' | '。' | '！' | '？' | '؟' | '।');
         let has_words = |part: &&str| part.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some();
-        let mut sentences = question.text.split_inclusive(ends_sentence).filter(has_words);
-        let (first, last) = (sentences.next()?, sentences.next_back()?);
-        if sentences.count() + 2 > MOST_SENTENCES {
+        let mut sentences = sentences(question.text).filter(has_words);
+        let (first, last) = (sentences.next()?, sentences.last()?);
+        if question.text.lines().count() > MOST_LINES {
             return None;
         }
         let required = if whole >= LEAST_CHANCE_OF_THE_WHOLE { LEAST_STOP_OF_A_SENTENCE } else { LEAST_STOP_AGAINST_THE_WHOLE };
@@ -325,6 +321,36 @@ impl Model for Builtin {
     }
 }
 
+/// The sentences of a text. A sign inside a word ends none: "stop.py", "worker.stop".
+fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = rest.char_indices().find_map(|(at, c)| {
+            let after = at + c.len_utf8();
+            let ends = match c {
+                '.' | '!' | '?' | '؟' | '…' => rest[after..].chars().next().is_none_or(char::is_whitespace),
+                _ => matches!(c, '\n' | '。' | '！' | '？' | '．' | '।' | '۔'),
+            };
+            ends.then_some(after)
+        });
+        let (sentence, others) = rest.split_at(ends.unwrap_or(rest.len()));
+        rest = others;
+        (!sentence.is_empty()).then_some(sentence)
+    })
+}
+
+/// Whether a text holds quotations, code, labels or lists: there a stop is what is spoken of.
+fn holds_more_than_speech(text: &str) -> bool {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let before_blank = || chars.clone().next().is_none_or(char::is_whitespace);
+        if matches!(c, '"' | '“' | '”' | '„' | '«' | '「' | '『' | '`' | '：') || (c == ':' && before_blank()) {
+            return true;
+        }
+    }
+    text.lines().any(|line| line.trim_start().starts_with(['>', '-', '*', '•']))
+}
+
 /// The probability that the run should end: it is unwanted, or rests on a wrong premise.
 fn interrupts(probabilities: &[f32; 7]) -> f32 {
     probabilities[Intent::Stop as usize] + probabilities[Intent::Correction as usize]
@@ -364,7 +390,11 @@ mod tests {
     #[test]
     fn a_stop_that_is_spoken_of_is_none() {
         for text in [
-            "For the voice commands add these as well: play. pause. stop. next track.",
+            "For the voice commands add these as well: play. pause. next track. stop.",
+            "stop.py needs a docstring too, and the tests in that folder should be sorted by name",
+            "Also rename the shutdown method to worker.stop",
+            "> please stop the rollout immediately\nDraft a friendly answer to this, it is from Ben.",
+            "Translate into German for the sign at the press:\nStop the machine immediately!",
             "Also add two more buttons to the toolbar: Cancel. Abort. Both should be grey like the ones on the left.",
             "Add a button to the page. Label: Stop. Color red.",
             "The error message should be: Operation aborted. Cancel everything? Yes or no.",
@@ -378,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_a_paste_is_not_said_to_the_agent() {
-        let paste = "worker 3 is ready\n".repeat(MOST_SENTENCES);
+        let paste = "worker 3 is ready\n".repeat(MOST_LINES);
         assert_eq!(action(&format!("{paste}stop it now")), Action::Queue);
     }
 }

@@ -63,40 +63,42 @@ impl Shared {
     fn write_all_to(&self, mut out: impl Write) {
         let mut batch = Vec::new();
         let mut cut = false;
-        let mut has_failed = false;
+        let mut lost = 0;
         loop {
             let waiting = self.lock();
             let waiting = self.changed.wait_while(waiting, |waiting| waiting.bytes.is_empty() && !waiting.is_closing);
             let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
             let waiting = self.changed.wait_timeout_while(waiting, GATHER, |waiting| !waiting.is_closing);
             let (mut waiting, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_closing && waiting.bytes.is_empty() {
+                waiting.is_done = true;
+                self.changed.notify_all();
+                return;
+            }
             std::mem::swap(&mut batch, &mut waiting.bytes);
             let dropped = std::mem::take(&mut waiting.dropped);
-            let is_last = waiting.is_closing;
             drop(waiting);
             // A line that an error has cut must not swallow the next one.
-            if cut && !batch.is_empty() {
+            if cut {
                 batch.insert(0, b'\n');
             }
             let (written, outcome) = write(&mut out, &batch);
             cut = batch[..written].last().map_or(cut, |byte| *byte != b'\n');
-            let lost = batch[written..].split_inclusive(|byte| *byte == b'\n').count();
+            let lost_before = lost;
+            lost += batch[written..].split_inclusive(|byte| *byte == b'\n').filter(|line| line.len() > 1).count();
             batch.clear();
             batch.shrink_to(KEPT_CAPACITY);
-            // Said once, for a log that cannot be written cannot take it either.
-            if let Err(error) = &outcome
-                && !has_failed
-            {
-                tracing::warn!(%error, lost, lines = self.name, "lines could not be written");
+            // Said at the first loss and at its end: a log that cannot be written cannot take more of it.
+            match outcome {
+                Err(error) if lost_before == 0 => tracing::warn!(%error, lines = self.name, "lines could not be written"),
+                Ok(()) if lost > 0 => {
+                    tracing::warn!(lost, lines = self.name, "lines are written again; some were lost");
+                    lost = 0;
+                }
+                _ => {}
             }
-            has_failed = outcome.is_err();
             if dropped > 0 {
                 tracing::warn!(dropped, lines = self.name, "lines were dropped, because they could not be written fast enough");
-            }
-            if is_last {
-                self.lock().is_done = true;
-                self.changed.notify_all();
-                return;
             }
         }
     }
@@ -241,6 +243,9 @@ mod tests {
         }
         (&lines).write_all(b"three\n").expect("taken");
         drop(guard);
+        while !lines.0.lock().is_done {
+            std::thread::yield_now();
+        }
         assert_eq!(String::from_utf8_lossy(&written.lock().expect("not poisoned")), "one\nt\nthree\n");
     }
 }
