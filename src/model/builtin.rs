@@ -180,8 +180,8 @@ impl Builtin {
         Ok(Self { table, scale, bias, temperatures, threshold })
     }
 
-    /// The weights as a file: the magic word, scale, threshold, then by length the temperatures and the seven biases (little-endian `f32`), then seven signed
-    /// bytes a bucket.
+    /// The weights as a file: the magic word, scale, threshold, the temperatures by length, the seven biases by length (little-endian
+    /// `f32`), then seven signed bytes a bucket.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
