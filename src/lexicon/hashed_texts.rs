@@ -1,4 +1,4 @@
-//! Values by text, without the texts: tens of thousands of phrases and words would take more memory than all else that is idle.
+//! Values by text, without the texts: tens of thousands of phrases would take more memory than all else that is idle.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -12,11 +12,13 @@ use crate::keys::KeyHasher;
 #[derive(Debug, Default)]
 pub struct HashedTexts<V>(HashMap<u64, V, BuildHasherDefault<KeyHasher>>);
 
-impl<V: Default> HashedTexts<V> {
+impl<V> HashedTexts<V> {
     pub fn get(&self, text: &str) -> Option<&V> {
         self.0.get(&xxh3_64(text.as_bytes()))
     }
+}
 
+impl<V: Default> HashedTexts<V> {
     /// The value of a text, made if there was none.
     pub fn entry(&mut self, text: &str) -> &mut V {
         self.0.entry(xxh3_64(text.as_bytes())).or_default()

@@ -259,14 +259,11 @@ impl Builtin {
         let has_words = |part: &&str| part.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some();
         let mut sentences = sentences(question.text).filter(has_words);
         let (first, last) = (sentences.next()?, sentences.last()?);
-        if question.text.lines().count() > MOST_LINES {
-            return None;
-        }
         let required = if whole >= LEAST_CHANCE_OF_THE_WHOLE { LEAST_STOP_OF_A_SENTENCE } else { LEAST_STOP_AGAINST_THE_WHOLE };
         [first, last]
             .into_iter()
             .filter(|sentence| !has_question_mark(sentence))
-            .map(|text| self.probabilities(&Question { text, ..question.clone() })[Intent::Stop as usize])
+            .map(|sentence| self.probability_of_part(question, sentence, Intent::Stop))
             .filter(|stop| *stop >= required)
             .max_by(f32::total_cmp)
     }
@@ -277,10 +274,12 @@ impl Builtin {
             .text
             .split([',', '.', '!', ';', ':', '\n', '，', '、', '。', '！', '،', '।'])
             .filter(|part| !part.trim().is_empty());
-        parts.all(|part| {
-            let probabilities = self.probabilities(&Question { text: part, ..question.clone() });
-            probabilities[Intent::Backchannel as usize] >= LEAST_CHATTER_OF_A_PART
-        })
+        parts.all(|part| self.probability_of_part(question, part, Intent::Backchannel) >= LEAST_CHATTER_OF_A_PART)
+    }
+
+    /// The probability of an intent if one part of the message were all of it.
+    fn probability_of_part(&self, question: &Question<'_>, part: &str, intent: Intent) -> f32 {
+        self.probabilities(&Question { text: part, ..question.clone() })[intent as usize]
     }
 
     /// The action of least expected cost, given the probabilities. `may_ignore` says whether ignoring is among them at all.
@@ -339,16 +338,13 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a text holds quotations, code, labels or lists: there a stop is what is spoken of.
+/// Whether a text holds quotations, code, labels or lists, or is a paste: there a stop is what is spoken of.
 fn holds_more_than_speech(text: &str) -> bool {
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let before_blank = || chars.clone().next().is_none_or(char::is_whitespace);
-        if matches!(c, '"' | '“' | '”' | '„' | '«' | '「' | '『' | '`' | '：') || (c == ':' && before_blank()) {
-            return true;
-        }
-    }
-    text.lines().any(|line| line.trim_start().starts_with(['>', '-', '*', '•']))
+    let labels = || text.split(':').skip(1).any(|after| after.chars().next().is_none_or(char::is_whitespace));
+    text.contains(['"', '“', '”', '„', '«', '「', '『', '`', '：'])
+        || labels()
+        || text.lines().any(|line| line.trim_start().starts_with(['>', '-', '*', '•']))
+        || text.lines().count() > MOST_LINES
 }
 
 /// The probability that the run should end: it is unwanted, or rests on a wrong premise.
